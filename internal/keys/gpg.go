@@ -56,9 +56,6 @@ func NewGPG(id string, o GPGOptions) (*GPG, error) {
 	}
 	g := &GPG{options: o}
 	res := g.run(nil, "--with-colons", "--fixed-list-mode", "--list-secret-keys", "--", id)
-	if res.err != nil && (errors.Is(res.err, ErrNoGPG) || !res.exited) {
-		return nil, fmt.Errorf("find key %q: %w", id, res.err)
-	}
 	found, why := secretKeys(res.out)
 	switch {
 	case len(found) == 1:
@@ -68,7 +65,7 @@ func NewGPG(id string, o GPGOptions) (*GPG, error) {
 		return nil, fmt.Errorf("find key %q: %d keys match, name one by its fingerprint (%s): %w", id, len(found), strings.Join(found, ", "), ErrNoSuchKey)
 	case why != "":
 		return nil, fmt.Errorf("find key %q: the key is %s: %w", id, why, ErrNoSuchKey)
-	case res.err != nil && !strings.Contains(res.status, "ERROR keylist.getkey") && len(bytes.TrimSpace(res.out)) > 0:
+	case res.err != nil && !strings.Contains(res.status, "[GNUPG:] ERROR keylist.getkey "+strconv.Itoa(noSecretKey)):
 		return nil, fmt.Errorf("find key %q: %w", id, res.err)
 	}
 	return nil, fmt.Errorf("find key %q: %w", id, ErrNoSuchKey)
@@ -137,7 +134,6 @@ func (g *GPG) SignDetached(r io.Reader, at time.Time) (armored []byte, err error
 type result struct {
 	out    []byte
 	status string // machine-readable lines and messages
-	exited bool   // gpg ran to its end
 	err    error
 }
 
@@ -166,12 +162,11 @@ func (g *GPG) run(stdin io.Reader, args ...string) result {
 		cmd.Stdin = in
 	}
 	err := cmd.Run()
-	res := result{out: out.b.Bytes(), status: messages.b.String(), exited: cmd.ProcessState != nil && cmd.ProcessState.Exited()}
+	res := result{out: out.b.Bytes(), status: messages.b.String()}
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		res.err = fmt.Errorf("%q: %w", program, ErrNoGPG)
 	case limit.Err() != nil:
-		res.exited = false
 		res.err = fmt.Errorf("no answer in %s: %w", timeout, ErrLocked)
 	// gpg signs what it got before the reader failed: never use that.
 	case in.failed() != nil:

@@ -107,6 +107,9 @@ func TestGPGSaysWhatIsWrong(t *testing.T) {
 	if _, err := NewGPG("twin one", GPGOptions{Program: "no-such-gpg"}); !errors.Is(err, ErrNoGPG) {
 		t.Errorf("no gpg: %v", err)
 	}
+	if _, err := NewGPG("twin one", GPGOptions{Home: filepath.Join(home, "none")}); !errors.Is(err, ErrGPG) {
+		t.Errorf("no such home: %v", err)
+	}
 	locked, err := NewGPG("locked", o)
 	if err != nil {
 		t.Fatal(err)

@@ -281,6 +281,30 @@ func TestSecretKeyIsNoTrustAnchor(t *testing.T) {
 	}
 }
 
+func TestKeyRingsAreCapped(t *testing.T) {
+	pub, err := dearmor(mustArmor(t, newTestKey(t, "operator")), armorPublic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := bytes.Clone(pub)
+	for i := range maxPackets {
+		many = append(many, 0xcd, 2, byte(i>>8), byte(i)) // user ids
+	}
+	for name, in := range map[string][]byte{
+		"too many packets": many,
+		"too many bytes":   append(bytes.Clone(pub), make([]byte, MaxKeyRingBytes)...),
+		"no key":           {0xcd, 1, 'x'},
+		"trailing byte":    append(bytes.Clone(pub), 0),
+	} {
+		if _, err := ReadKeyRing(in); Reason(err) != ErrMalformed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if ring, err := ReadKeyRing(append(bytes.Clone(pub), pub...)); err != nil || len(ring.Keys()) != 1 {
+		t.Errorf("one key twice is one key: %v", err)
+	}
+}
+
 func mustArmor(t testing.TB, k *Key) []byte {
 	t.Helper()
 	b, err := k.PublicArmor()
