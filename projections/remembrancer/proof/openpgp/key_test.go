@@ -128,6 +128,7 @@ func TestWhatIsRefusedAndWhy(t *testing.T) {
 		want error
 	}{
 		{"good", ringOf(k), good, time.Time{}, nil},
+		{"no ring", nil, good, time.Time{}, ErrUnknownKey},
 		{"unknown key", ringOf(other), good, time.Time{}, ErrUnknownKey},
 		{"two signatures", ringOf(k), append(bytes.Clone(good), good...), time.Time{}, ErrMalformed},
 		{"one by an unknown", ringOf(k), append(bytes.Clone(good), sign(t, other, "x", t0, nil)...), time.Time{}, ErrMalformed},

@@ -16,7 +16,7 @@ import (
 )
 
 // Signature is what one verified detached signature says. When
-// [VerifyDetached] returns an error it holds what the signature claims, which
+// [VerifyDetached] returns an error, it holds what the signature claims, which
 // is proven only as far as the error allows.
 type Signature struct {
 	// Fingerprint is the full fingerprint of the primary key, upper-case hex.
@@ -149,6 +149,9 @@ func (r *KeyRing) candidates(s *packet.Signature) []candidate {
 		if len(out) < maxCandidates && s.Version == pk.Version && s.CheckKeyIdOrFingerprint(pk) {
 			out = append(out, c)
 		}
+	}
+	if r == nil {
+		return nil
 	}
 	for _, k := range r.keys {
 		add(k.primary, candidate{key: k})
