@@ -1,0 +1,3 @@
+// Package remembrancer holds the facts of layer 2: deployments, artifacts,
+// decisions, incidents, the ledger's own housekeeping, and federation.
+package remembrancer
