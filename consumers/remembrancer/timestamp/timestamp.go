@@ -57,7 +57,7 @@ type Blobs interface {
 type Log interface {
 	// Record publishes the payload as the node's event. The id and time make
 	// the event the same whenever it is recorded again.
-	Record(ctx context.Context, p *remembrancer.LedgerStamped, id events.ID, at time.Time) error
+	Record(ctx context.Context, p events.Payload, id events.ID, at time.Time) error
 	// Recorded reports whether the log holds the node's event with this id.
 	Recorded(id events.ID) (bool, error)
 }
