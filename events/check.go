@@ -34,7 +34,7 @@ func (c *Checker) Text(field, s string, min, max int) { c.length(field, s, min, 
 
 func (c *Checker) length(field, s string, min, max int) {
 	n := len(s)
-	if n > max || n < 2*min { // only then can counting matter
+	if n > max || n < utf8.UTFMax*min { // only then can counting matter
 		n = utf8.RuneCountInString(s)
 	}
 	switch {

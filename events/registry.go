@@ -108,7 +108,7 @@ func (r *Registry) decode(t Type, data json.RawMessage) (Payload, error) {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownType, t)
 	}
 	p := d.New()
-	if err := canon.Unmarshal(data, p); err != nil {
+	if err := Unmarshal(data, p); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalidData, t, err)
 	}
 	if err := p.Check(); err != nil {

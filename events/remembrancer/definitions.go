@@ -11,8 +11,13 @@ func Definitions() []events.Definition {
 		{Type: DecisionRecordedType, Schema: "remembrancer/decision.recorded.v1.json", New: func() events.Payload { return new(DecisionRecorded) }},
 		{Type: IncidentReportedType, Schema: "remembrancer/incident.reported.v1.json", New: func() events.Payload { return new(IncidentReported) }},
 		{Type: LedgerStampedType, Schema: "remembrancer/ledger.stamped.v1.json", New: func() events.Payload { return new(LedgerStamped) }},
-		{Type: LedgerKeyBoundType, Schema: "remembrancer/ledger.key-bound.v1.json", New: func() events.Payload { return new(LedgerKeyBound) }},
+		{Type: LedgerKeyBoundType, Schema: "remembrancer/ledger.key_bound.v1.json", New: func() events.Payload { return new(LedgerKeyBound) }},
+		{Type: LedgerKeyRevokedType, Schema: "remembrancer/ledger.key_revoked.v1.json", New: func() events.Payload { return new(LedgerKeyRevoked) }},
 		{Type: LedgerRegressedType, Schema: "remembrancer/ledger.regressed.v1.json", New: func() events.Payload { return new(LedgerRegressed) }},
-		{Type: LedgerEpochOpenedType, Schema: "remembrancer/ledger.epoch-opened.v1.json", New: func() events.Payload { return new(LedgerEpochOpened) }},
+		{Type: LedgerEpochOpenedType, Schema: "remembrancer/ledger.epoch_opened.v1.json", New: func() events.Payload { return new(LedgerEpochOpened) }},
+		{Type: PeerJoinedType, Schema: "remembrancer/federation.peer_joined.v1.json", New: func() events.Payload { return new(PeerJoined) }},
+		{Type: PeerLeftType, Schema: "remembrancer/federation.peer_left.v1.json", New: func() events.Payload { return new(PeerLeft) }},
+		{Type: RoundSealedType, Schema: "remembrancer/federation.round_sealed.v1.json", New: func() events.Payload { return new(RoundSealed) }},
+		{Type: EquivocationFoundType, Schema: "remembrancer/federation.equivocation_found.v1.json", New: func() events.Payload { return new(EquivocationFound) }},
 	}
 }

@@ -1,10 +1,14 @@
 package remembrancer
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"vaultmesh.cloud/vaultmesh/events"
+	"vaultmesh.cloud/vaultmesh/events/canon"
 )
 
 // Formats of the messages on HEADS and SEALS.
@@ -13,16 +17,23 @@ const (
 	SealFormat = "vaultmesh.cloud/seal/v1"
 )
 
+// Bounds of these messages, in characters.
+const (
+	maxNote      = 16 << 10
+	maxLine      = 4 << 10
+	maxSealToken = 128 << 10 // base64 of 96 KiB
+)
+
 // A Head is a message on HEADS: a signed checkpoint.
 type Head struct {
 	Format        string `json:"format"`
 	Origin        string `json:"origin"`
-	Size          uint64 `json:"size"`           // leaves
-	Root          string `json:"root"`           // base64
-	Substantive   uint64 `json:"substantive"`    // leaves that are not housekeeping
-	Checkpoint    string `json:"checkpoint"`     // the exact bytes of the signed note
-	CheckpointASC string `json:"checkpoint_asc"` // armored OpenPGP signature over them
-	Time          string `json:"time"`           // by the signer's clock
+	Size          uint64 `json:"size"`                 // leaves
+	Root          string `json:"root"`                 // base64
+	Substantive   uint64 `json:"substantive,omitzero"` // leaves that are not housekeeping
+	Checkpoint    string `json:"checkpoint"`           // the exact bytes of the signed note
+	CheckpointASC string `json:"checkpoint_asc"`       // armored OpenPGP signature over them
+	Time          string `json:"time"`                 // by the signer's clock
 }
 
 // NewHead fills a head in.
@@ -34,12 +45,12 @@ func NewHead(origin string, size uint64, root string, substantive uint64, checkp
 func (h Head) Check() error {
 	var c events.Checker
 	c.OneOf("format", h.Format, HeadFormat)
-	c.Name("origin", h.Origin, 1, 255)
+	c.Name("origin", h.Origin, 1, maxOrigin)
 	c.Integer("size", int64(min(h.Size, 1<<62)), 1, events.MaxExact) //nolint:gosec // bounded just before
 	checkRoot(&c, h.Root)
 	c.Integer("substantive", int64(min(h.Substantive, 1<<62)), 0, events.MaxExact) //nolint:gosec // bounded just before
-	c.Text("checkpoint", h.Checkpoint, 1, 16<<10)
-	c.Text("checkpoint_asc", h.CheckpointASC, 1, 16<<10)
+	c.Text("checkpoint", h.Checkpoint, 1, maxNote)
+	c.Text("checkpoint_asc", h.CheckpointASC, 1, MaxSignature)
 	c.Time("time", h.Time)
 	if err := c.Err(); err != nil {
 		return fmt.Errorf("head: %w", err)
@@ -76,18 +87,20 @@ func NewTokenSeal(h Head, token, tokenSHA256, tsa string, genTime time.Time) Sea
 func (s Seal) Check() error {
 	var c events.Checker
 	c.OneOf("format", s.Format, SealFormat)
-	c.Name("origin", s.Origin, 1, 255)
+	c.Name("origin", s.Origin, 1, maxOrigin)
 	c.Integer("size", int64(min(s.Size, 1<<62)), 1, events.MaxExact) //nolint:gosec // bounded just before
 	checkRoot(&c, s.Root)
 	c.OneOf("kind", s.Kind, SealToken, SealCosignature)
 	switch s.Kind {
 	case SealToken:
-		c.Base64("token", s.Token, 128<<10)
+		c.Name("line", s.Line, 0, 0)
+		c.Base64("token", s.Token, maxSealToken)
 		c.SHA256("token_sha256", s.TokenSHA256)
-		c.Name("tsa", s.TSA, 1, 512)
+		c.Name("tsa", s.TSA, 1, maxTSA)
 		c.Time("gen_time", s.GenTime)
 	case SealCosignature:
-		c.Name("line", s.Line, 1, 4<<10)
+		c.Text("token", s.Token+s.TokenSHA256+s.TSA+s.GenTime, 0, 0)
+		c.Name("line", s.Line, 1, maxLine)
 	}
 	if err := c.Err(); err != nil {
 		return fmt.Errorf("seal: %w", err)
@@ -101,5 +114,46 @@ func StampedBy(s Seal) (*LedgerStamped, time.Time, error) {
 	if err != nil {
 		return nil, at, fmt.Errorf("seal of size %d: %w", s.Size, err)
 	}
-	return &LedgerStamped{Origin: s.Origin, Size: int64(s.Size), Root: s.Root, TokenSHA256: s.TokenSHA256, TSA: s.TSA, GenTime: s.GenTime}, at, nil //nolint:gosec // Check bounds the size
+	root, err := base64.StdEncoding.DecodeString(s.Root)
+	if err != nil {
+		return nil, at, fmt.Errorf("seal of size %d: %w", s.Size, err)
+	}
+	return &LedgerStamped{Origin: s.Origin, Size: int64(s.Size), Root: hex.EncodeToString(root), TokenSHA256: s.TokenSHA256, TSA: s.TSA, GenTime: s.GenTime}, at, nil //nolint:gosec // Check bounds the size
+}
+
+// ParseHead reads and checks a message of HEADS. What its signatures are worth
+// is for the package proof to say.
+func ParseHead(raw []byte) (Head, error) {
+	var h Head
+	if err := unmarshal(raw, &h); err != nil {
+		return h, fmt.Errorf("head: %w", err)
+	}
+	return h, h.Check()
+}
+
+// ParseSeal reads and checks a message of SEALS. What its token or cosignature
+// is worth is for the package proof to say.
+func ParseSeal(raw []byte) (Seal, error) {
+	var s Seal
+	if err := unmarshal(raw, &s); err != nil {
+		return s, fmt.Errorf("seal: %w", err)
+	}
+	return s, s.Check()
+}
+
+func unmarshal(raw []byte, v any) error {
+	b, err := canon.Canonicalize(raw)
+	if err != nil {
+		return err
+	}
+	return events.Unmarshal(b, v)
+}
+
+// checkRoot checks the base64 of 32 bytes, the last of whose 43 digits holds
+// only four bits.
+func checkRoot(c *events.Checker, root string) {
+	c.Base64("root", root, 44)
+	if len(root) != 44 || root[43] != '=' || !strings.ContainsRune("AEIMQUYcgkosw048", rune(root[42])) {
+		c.Fail("root", "must be the base64 of 32 bytes")
+	}
 }

@@ -10,9 +10,9 @@ const logEntity = "log"
 type LedgerStamped struct {
 	Origin      string `json:"origin"`
 	Size        int64  `json:"size"` // leaves of the checkpoint
-	Root        string `json:"root"` // base64
+	Root        string `json:"root"` // hex
 	TokenSHA256 string `json:"token_sha256"`
-	TSA         string `json:"tsa"`
+	TSA         string `json:"tsa"` // URL, or name in the certificate
 	GenTime     string `json:"gen_time"`
 }
 
@@ -22,24 +22,23 @@ const LedgerStampedType events.Type = "cloud.vaultmesh.ledger.stamped.v1"
 // EventType implements events.Payload.
 func (*LedgerStamped) EventType() events.Type { return LedgerStampedType }
 
-// Entity implements events.Payload.
+// Entity is "log" for all of the ledger's events.
 func (*LedgerStamped) Entity() string { return logEntity }
 
 // Check implements events.Payload.
 func (p *LedgerStamped) Check() error {
 	var c events.Checker
-	c.Name("origin", p.Origin, 1, 255)
+	c.Name("origin", p.Origin, 1, maxOrigin)
 	c.Integer("size", p.Size, 1, events.MaxExact)
-	checkRoot(&c, p.Root)
+	c.SHA256("root", p.Root)
 	c.SHA256("token_sha256", p.TokenSHA256)
-	c.Name("tsa", p.TSA, 1, 512)
+	c.Name("tsa", p.TSA, 1, maxTSA)
 	c.Time("gen_time", p.GenTime)
 	return c.Err()
 }
 
-// LedgerKeyBound binds the keys of a log to its operator: the statement is
-// signed with the operator's OpenPGP key over the JCS bytes of the payload
-// without the signature. The highest serial wins.
+// LedgerKeyBound binds the keys of a log to its operator, who signs the JCS
+// bytes of the payload without the signature. The highest serial wins.
 type LedgerKeyBound struct {
 	Origin    string `json:"origin"`
 	LogKey    string `json:"log_key"`  // C2SP verifier key
@@ -52,27 +51,60 @@ type LedgerKeyBound struct {
 }
 
 // LedgerKeyBoundType is the type of [LedgerKeyBound].
-const LedgerKeyBoundType events.Type = "cloud.vaultmesh.ledger.key-bound.v1"
+const LedgerKeyBoundType events.Type = "cloud.vaultmesh.ledger.key_bound.v1"
 
 // EventType implements events.Payload.
 func (*LedgerKeyBound) EventType() events.Type { return LedgerKeyBoundType }
 
-// Entity implements events.Payload.
+// Entity is "log" for all of the ledger's events.
 func (*LedgerKeyBound) Entity() string { return logEntity }
 
 // Check implements events.Payload.
 func (p *LedgerKeyBound) Check() error {
 	var c events.Checker
-	c.Name("origin", p.Origin, 1, 255)
-	c.Name("log_key", p.LogKey, 1, 512)
+	c.Name("origin", p.Origin, 1, maxOrigin)
+	c.Name("log_key", p.LogKey, 1, maxKey)
 	c.Fingerprint("operator", p.Operator)
 	c.Fingerprint("node", p.Node)
 	c.Integer("serial", p.Serial, 1, events.MaxExact)
 	c.Time("not_before", p.NotBefore)
-	if p.NotAfter != "" {
-		c.Time("not_after", p.NotAfter)
-	}
-	c.Text("signature", p.Signature, 0, 16<<10)
+	optionalTime(&c, "not_after", p.NotAfter)
+	c.Text("signature", p.Signature, 0, MaxSignature)
+	return c.Err()
+}
+
+// LedgerKeyRevoked ends a binding: nothing that the log key signed after
+// RevokedAt counts. The operator signs as in [LedgerKeyBound], whose serials it
+// continues.
+type LedgerKeyRevoked struct {
+	Origin    string `json:"origin"`
+	LogKey    string `json:"log_key"`  // C2SP verifier key
+	Operator  string `json:"operator"` // fingerprint
+	Serial    int64  `json:"serial"`
+	RevokedAt string `json:"revoked_at"`
+	Reason    string `json:"reason"`
+	Signature string `json:"signature,omitempty"` // armored, detached
+}
+
+// LedgerKeyRevokedType is the type of [LedgerKeyRevoked].
+const LedgerKeyRevokedType events.Type = "cloud.vaultmesh.ledger.key_revoked.v1"
+
+// EventType implements events.Payload.
+func (*LedgerKeyRevoked) EventType() events.Type { return LedgerKeyRevokedType }
+
+// Entity is "log" for all of the ledger's events.
+func (*LedgerKeyRevoked) Entity() string { return logEntity }
+
+// Check implements events.Payload.
+func (p *LedgerKeyRevoked) Check() error {
+	var c events.Checker
+	c.Name("origin", p.Origin, 1, maxOrigin)
+	c.Name("log_key", p.LogKey, 1, maxKey)
+	c.Fingerprint("operator", p.Operator)
+	c.Integer("serial", p.Serial, 1, events.MaxExact)
+	c.Time("revoked_at", p.RevokedAt)
+	c.Text("reason", p.Reason, 1, maxReason)
+	c.Text("signature", p.Signature, 0, MaxSignature)
 	return c.Err()
 }
 
@@ -80,8 +112,8 @@ func (p *LedgerKeyBound) Check() error {
 type LedgerRegressed struct {
 	Stream   string `json:"stream"`
 	Epoch    int64  `json:"epoch"`
-	Expected int64  `json:"expected"` // sequence
-	Found    int64  `json:"found"`    // sequence
+	Expected int64  `json:"expected,omitzero"` // sequence
+	Found    int64  `json:"found,omitzero"`    // sequence
 	Detail   string `json:"detail"`
 }
 
@@ -91,7 +123,7 @@ const LedgerRegressedType events.Type = "cloud.vaultmesh.ledger.regressed.v1"
 // EventType implements events.Payload.
 func (*LedgerRegressed) EventType() events.Type { return LedgerRegressedType }
 
-// Entity implements events.Payload.
+// Entity is "log" for all of the ledger's events.
 func (*LedgerRegressed) Entity() string { return logEntity }
 
 // Check implements events.Payload.
@@ -108,17 +140,17 @@ func (p *LedgerRegressed) Check() error {
 // LedgerEpochOpened begins a new stream after a repair.
 type LedgerEpochOpened struct {
 	Epoch        int64  `json:"epoch"`
-	PreviousSize int64  `json:"previous_size"`
-	PreviousRoot string `json:"previous_root"` // base64
+	PreviousSize int64  `json:"previous_size,omitzero"` // leaves
+	PreviousRoot string `json:"previous_root"`          // hex
 }
 
 // LedgerEpochOpenedType is the type of [LedgerEpochOpened].
-const LedgerEpochOpenedType events.Type = "cloud.vaultmesh.ledger.epoch-opened.v1"
+const LedgerEpochOpenedType events.Type = "cloud.vaultmesh.ledger.epoch_opened.v1"
 
 // EventType implements events.Payload.
 func (*LedgerEpochOpened) EventType() events.Type { return LedgerEpochOpenedType }
 
-// Entity implements events.Payload.
+// Entity is "log" for all of the ledger's events.
 func (*LedgerEpochOpened) Entity() string { return logEntity }
 
 // Check implements events.Payload.
@@ -126,13 +158,6 @@ func (p *LedgerEpochOpened) Check() error {
 	var c events.Checker
 	c.Integer("epoch", p.Epoch, 2, events.MaxExact)
 	c.Integer("previous_size", p.PreviousSize, 0, events.MaxExact)
-	checkRoot(&c, p.PreviousRoot)
+	c.SHA256("previous_root", p.PreviousRoot)
 	return c.Err()
-}
-
-func checkRoot(c *events.Checker, root string) {
-	c.Base64("root", root, 44)
-	if len(root) != 44 {
-		c.Fail("root", "must be the base64 of 32 bytes")
-	}
 }

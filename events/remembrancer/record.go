@@ -1,8 +1,8 @@
 package remembrancer
 
 import (
-	"fmt"
 	"path"
+	"slices"
 	"unicode/utf8"
 
 	"vaultmesh.cloud/vaultmesh/events"
@@ -10,23 +10,34 @@ import (
 
 // Bounds of payloads, in code points.
 const (
-	MaxName  = 128
-	MaxTitle = 200
-	MaxNotes = 8 << 10
-	MaxBody  = 32 << 10
-	maxTags  = 32
+	MaxName      = 128
+	MaxTitle     = 200
+	MaxNotes     = 8 << 10
+	MaxBody      = 32 << 10
+	MaxSignature = 16 << 10 // armored
+	MaxPublicKey = 32 << 10 // armored
+	MaxToken     = 32 << 10 // base64 of 24 KiB
+
+	maxFile    = 255
+	maxKey     = 512
+	maxOrigin  = 255
+	maxReason  = 2 << 10
+	maxTSA     = 512
+	maxTag     = 64
+	maxTags    = 32
+	maxMembers = 64
 )
 
 // Evidence is the file that a deployment was made of.
 type Evidence struct {
 	SHA256 string `json:"sha256"`
 	Name   string `json:"name,omitempty"` // base name of the file
-	Size   int64  `json:"size,omitempty"` // bytes
+	Size   int64  `json:"size,omitzero"`  // bytes
 }
 
 func (e *Evidence) check(c *events.Checker) {
 	c.SHA256("evidence.sha256", e.SHA256)
-	c.Name("evidence.name", e.Name, 0, 255)
+	c.Name("evidence.name", e.Name, 0, maxFile)
 	c.Integer("evidence.size", e.Size, 0, events.MaxExact)
 }
 
@@ -64,9 +75,9 @@ func (p *DeployRecorded) Check() error {
 
 // ArtifactSigned says that a key signed a file, and holds the signature.
 type ArtifactSigned struct {
-	SHA256          string `json:"sha256"` // of the file
-	Name            string `json:"name"`   // base name of the file
-	Size            int64  `json:"size"`   // bytes
+	SHA256          string `json:"sha256"`        // of the file
+	Name            string `json:"name"`          // base name of the file
+	Size            int64  `json:"size,omitzero"` // bytes
 	Fingerprint     string `json:"fingerprint"`
 	Signature       string `json:"signature"` // armored, detached
 	SignatureSHA256 string `json:"signature_sha256"`
@@ -86,12 +97,12 @@ func (p *ArtifactSigned) Entity() string { return entity(path.Base(p.Name)) }
 func (p *ArtifactSigned) Check() error {
 	var c events.Checker
 	c.SHA256("sha256", p.SHA256)
-	c.Name("name", p.Name, 1, 255)
+	c.Name("name", p.Name, 1, maxFile)
 	c.Integer("size", p.Size, 0, events.MaxExact)
 	c.Fingerprint("fingerprint", p.Fingerprint)
-	c.Text("signature", p.Signature, 1, 16<<10)
+	c.Text("signature", p.Signature, 1, MaxSignature)
 	c.SHA256("signature_sha256", p.SignatureSHA256)
-	c.Text("public_key", p.PublicKey, 0, 32<<10)
+	c.Text("public_key", p.PublicKey, 0, MaxPublicKey)
 	return c.Err()
 }
 
@@ -99,8 +110,8 @@ func (p *ArtifactSigned) Check() error {
 type ArtifactTimestamped struct {
 	SHA256      string `json:"sha256"` // of the file
 	Name        string `json:"name"`
-	Size        int64  `json:"size"`  // bytes
-	Token       string `json:"token"` // base64 of the DER TimeStampResp
+	Size        int64  `json:"size,omitzero"` // bytes
+	Token       string `json:"token"`         // base64 of the DER TimeStampResp
 	TokenSHA256 string `json:"token_sha256"`
 	GenTime     string `json:"gen_time"`
 	TSA         string `json:"tsa"`              // URL, or name in the certificate
@@ -120,12 +131,12 @@ func (p *ArtifactTimestamped) Entity() string { return entity(path.Base(p.Name))
 func (p *ArtifactTimestamped) Check() error {
 	var c events.Checker
 	c.SHA256("sha256", p.SHA256)
-	c.Name("name", p.Name, 1, 255)
+	c.Name("name", p.Name, 1, maxFile)
 	c.Integer("size", p.Size, 0, events.MaxExact)
-	c.Base64("token", p.Token, 32<<10)
+	c.Base64("token", p.Token, MaxToken)
 	c.SHA256("token_sha256", p.TokenSHA256)
 	c.Time("gen_time", p.GenTime)
-	c.Name("tsa", p.TSA, 1, 512)
+	c.Name("tsa", p.TSA, 1, maxTSA)
 	c.Name("policy", p.Policy, 0, MaxName)
 	return c.Err()
 }
@@ -158,21 +169,16 @@ func (p *DecisionRecorded) Check() error {
 	c.OneOf("status", p.Status, "proposed", "accepted", "rejected", "deprecated", "superseded")
 	c.Text("body", p.Body, 0, MaxBody)
 	checkTags(&c, p.Tags)
-	if len(p.Supersedes) > maxTags {
-		c.Fail("supersedes", "has %d numbers, the most is %d", len(p.Supersedes), maxTags)
+	c.Integer("number of supersedes", int64(len(p.Supersedes)), 0, maxTags)
+	for _, n := range p.Supersedes {
+		c.Integer("each of supersedes", n, 1, events.MaxExact)
 	}
-	seen := map[int64]bool{}
-	for i, n := range p.Supersedes {
-		c.Integer(fmt.Sprintf("supersedes[%d]", i), n, 1, events.MaxExact)
-		if seen[n] {
-			c.Fail("supersedes", "names %d twice", n)
-		}
-		seen[n] = true
-	}
+	unique(&c, "supersedes", p.Supersedes)
 	return c.Err()
 }
 
-// IncidentReported is something that went wrong.
+// IncidentReported is something that went wrong. Body is absent when it is
+// private, as in [DecisionRecorded].
 type IncidentReported struct {
 	Title     string   `json:"title"`
 	Severity  string   `json:"severity"` // low, medium, high, critical
@@ -204,27 +210,35 @@ func (p *IncidentReported) Check() error {
 	c.OneOf("severity", p.Severity, "low", "medium", "high", "critical")
 	c.Name("component", p.Component, 0, MaxName)
 	c.Text("body", p.Body, 0, MaxBody)
-	if p.StartedAt != "" {
-		c.Time("started_at", p.StartedAt)
-	}
-	if p.EndedAt != "" {
-		c.Time("ended_at", p.EndedAt)
-	}
+	optionalTime(&c, "started_at", p.StartedAt)
+	optionalTime(&c, "ended_at", p.EndedAt)
 	checkTags(&c, p.Tags)
 	return c.Err()
 }
 
 func checkTags(c *events.Checker, tags []string) {
-	if len(tags) > maxTags {
-		c.Fail("tags", "has %d, the most is %d", len(tags), maxTags)
+	c.Integer("number of tags", int64(len(tags)), 0, maxTags)
+	for _, t := range tags {
+		c.Name("each of tags", t, 1, maxTag)
 	}
-	seen := map[string]bool{}
-	for i, t := range tags {
-		c.Name(fmt.Sprintf("tags[%d]", i), t, 1, 64)
-		if seen[t] {
-			c.Fail("tags", "names %q twice", t)
+	unique(c, "tags", tags)
+}
+
+// unique complains about an element that stands twice in a short list.
+func unique[T comparable](c *events.Checker, field string, list []T) {
+	if len(list) > maxMembers { // refused elsewhere; do not compare all with all
+		return
+	}
+	for i, v := range list {
+		if slices.Contains(list[:i], v) {
+			c.Fail(field, "has an element twice")
 		}
-		seen[t] = true
+	}
+}
+
+func optionalTime(c *events.Checker, field, s string) {
+	if s != "" {
+		c.Time(field, s)
 	}
 }
 
@@ -235,7 +249,7 @@ func entity(name string) string {
 		return name
 	}
 	n := most
-	for !utf8.RuneStart(name[n]) {
+	for n > 0 && !utf8.RuneStart(name[n]) {
 		n--
 	}
 	return name[:n]
