@@ -12,17 +12,17 @@ import (
 // violations apart from the request, which would otherwise only time out.
 type wait struct {
 	concerns func(subject string) bool
-	denied   chan error // holds the first violation
+	deny     func(*NotAllowedError) // must not block
 }
 
 // watch makes violations on subjects end a call. The caller calls the returned
 // function when it is done, so that the table is bounded by the calls in flight.
-func (c *Conn) watch(concerns func(subject string) bool) (*wait, func()) {
-	w := &wait{concerns: concerns, denied: make(chan error, 1)}
+func (c *Conn) watch(concerns func(subject string) bool, deny func(*NotAllowedError)) (done func()) {
+	w := &wait{concerns, deny}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waits[w] = struct{}{}
-	return w, func() {
+	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.waits, w)
@@ -46,15 +46,16 @@ func (c *Conn) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	c.log.Warn("broker refused a permission", "action", denied.Action, "subject", denied.Subject)
 	// Without its inbox no call can ever be answered.
 	all := denied.Action == subscribeTo && strings.HasPrefix(denied.Subject, c.inbox+".")
+	var concerned []*wait
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for w := range c.waits {
 		if all || w.concerns(denied.Subject) {
-			select {
-			case w.denied <- denied:
-			default:
-			}
+			concerned = append(concerned, w)
 		}
+	}
+	c.mu.Unlock()
+	for _, w := range concerned {
+		w.deny(denied)
 	}
 }
 
@@ -85,23 +86,10 @@ func parseViolation(text string) *NotAllowedError {
 // guard runs a call that talks to the broker on the subject and ends it early if
 // the broker does not allow that.
 func (c *Conn) guard(ctx context.Context, subject string, call func(context.Context) error) error {
-	w, done := c.watch(func(s string) bool { return s == subject })
-	defer done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := make(chan struct{})
-	ended := make(chan struct{})
-	go func() { // ends with this call
-		defer close(ended)
-		select {
-		case err := <-w.denied:
-			cancel(err)
-		case <-stop:
-		}
-	}()
+	defer c.watch(func(s string) bool { return s == subject }, func(e *NotAllowedError) { cancel(e) })()
 	err := call(ctx)
-	close(stop)
-	<-ended
 	var denied *NotAllowedError
 	if err != nil && errors.As(context.Cause(ctx), &denied) {
 		return denied

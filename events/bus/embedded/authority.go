@@ -132,29 +132,7 @@ func loadKey(path string, create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, 
 	if seed, err = key.Seed(); err != nil {
 		return nil, err
 	}
-	return key, writeFile(path, seed)
-}
-
-// writeFile makes a file that is whole or absent after a crash.
-func writeFile(path string, b []byte) error {
-	temporary := path + ".tmp"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return key, bus.WriteFile(bus.Disk(), path, seed)
 }
 
 // Issue returns the contents of a new .creds file. Nothing is stored: the file is

@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -17,6 +19,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"vaultmesh.cloud/vaultmesh/events/bus"
 )
 
 // Options of a server.
@@ -39,13 +43,16 @@ type Server struct {
 	ns   *server.Server
 	addr string // "" if it does not listen
 	tls  bool
-	lock *os.File
+	lock io.Closer
 	once sync.Once
 }
 
 // maxPayload fits the largest message of the catalogue, receipts of 512 KiB, with
 // its headers.
 const maxPayload = 1 << 20
+
+// ErrLocked means that another process uses the store directory; the error names it.
+var ErrLocked = bus.ErrLocked
 
 // ErrNotLoopback means that the address needs TLS.
 var ErrNotLoopback = errors.New("only a loopback address may be served without TLS")
@@ -68,7 +75,7 @@ func start(ctx context.Context, o Options) (*Server, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(o.Dir)
+	lock, err := bus.Disk().Lock(filepath.Join(o.Dir, "vaultmesh.lock")) // NATS takes no lock
 	if err != nil {
 		return nil, err
 	}
