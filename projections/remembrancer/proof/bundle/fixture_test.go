@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -177,11 +178,16 @@ func (w *world) standard() Contents {
 
 func (w *world) signedBy(signer *openpgp.Key) Contents {
 	w.t.Helper()
-	signed := w.add("artifact.signed", map[string]any{"name": "app.tar", "sha256": hexSum(artifact), "fingerprint": signer.Fingerprint()})
+	sig, token := w.sign(signer, artifact), w.stamp(artifact, start.Add(2*time.Minute))
+	signed := w.add("artifact.signed", map[string]any{"name": "app.tar", "size": len(artifact), "sha256": hexSum(artifact),
+		"fingerprint": signer.Fingerprint(), "signature": string(sig), "signature_sha256": hexSum(sig)})
 	w.add("deploy.recorded", map[string]any{"between": true})
-	stamped := w.add("artifact.timestamped", map[string]any{"name": "app.tar", "sha256": hexSum(artifact)})
+	stamped := w.add("artifact.timestamped", map[string]any{"name": "app.tar", "size": len(artifact), "sha256": hexSum(artifact),
+		"token": base64.StdEncoding.EncodeToString(token), "token_sha256": hexSum(token), "gen_time": start.Add(2 * time.Minute).Format(time.RFC3339), "tsa": "development TSA"})
 	w.add("deploy.recorded", map[string]any{"after": true})
-	return w.contents(signer, signed, stamped)
+	c := w.contents(signer, signed, stamped)
+	c.Signature, c.Token = sig, token
+	return c
 }
 
 func hexSum(b []byte) string {

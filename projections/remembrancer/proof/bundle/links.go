@@ -52,6 +52,7 @@ func (v *verifier) checkToken() error {
 		v.report.Fail(proof.LinkToken, "%s: %v", path, err)
 		return nil
 	}
+	v.warnUnlogged(path, func(a aboutArtifact) string { return a.TokenSHA256 })
 	v.tokenTime = stamp.GenTime
 	at := stamp.GenTime
 	f := &v.report.Link(proof.LinkToken).Facts
@@ -109,6 +110,7 @@ func (v *verifier) checkSignature() error {
 	for _, w := range got.Warnings {
 		v.report.Warn("%s: %s", path, w)
 	}
+	v.warnUnlogged(path, func(a aboutArtifact) string { return a.SignatureSHA256 })
 	v.judgeSigner(key, f)
 	return nil
 }

@@ -63,7 +63,7 @@ type verifier struct {
 	chain     []*x509.Certificate
 	sealTime  time.Time         // genTime of the checkpoint's token, zero if none
 	tokenTime time.Time         // genTime of the artifact's token, zero if none
-	about     []events.Event    // proven events about the artifact
+	about     []aboutArtifact   // proven events about the artifact
 	signers   map[string]string // fingerprint in proven artifact.signed events → event id
 }
 
@@ -230,9 +230,29 @@ func (v *verifier) checkCosignatures() {
 // aboutArtifact is an event of the artifact domain, with what this package reads
 // in its data. Other members are the schema's business.
 type aboutArtifact struct {
-	event       events.Event
-	SHA256      string `json:"sha256"`
-	Fingerprint string `json:"fingerprint"`
+	event           events.Event
+	SHA256          string `json:"sha256"`
+	Fingerprint     string `json:"fingerprint"`
+	SignatureSHA256 string `json:"signature_sha256"` // of the signature file
+	TokenSHA256     string `json:"token_sha256"`     // of the time-stamp response
+}
+
+// warnUnlogged reports a signature or token other than those that the log holds:
+// it may be good, but nothing bounds when it was made.
+func (v *verifier) warnUnlogged(path string, logged func(aboutArtifact) string) {
+	sum, others := digest(v.b.File(path)), 0
+	for _, a := range v.about {
+		switch logged(a) {
+		case sum:
+			return
+		case "":
+		default:
+			others++
+		}
+	}
+	if others > 0 {
+		v.report.Warn("%s is another one than the log recorded", path)
+	}
 }
 
 // parseAbout reads a canonical event about the file with that digest.
@@ -265,7 +285,7 @@ func (v *verifier) checkEvents() {
 		if first == nil {
 			first = &le.Index
 		}
-		v.about = append(v.about, about.event)
+		v.about = append(v.about, about)
 		if about.event.Type.Name() == signedType && about.Fingerprint != "" {
 			v.signers[about.Fingerprint] = string(about.event.ID)
 		}
@@ -278,7 +298,7 @@ func (v *verifier) checkEvents() {
 	f := &v.report.Link(proof.LinkDigest).Facts
 	f.Index = first
 	for _, e := range v.about {
-		f.EventIDs = append(f.EventIDs, string(e.ID))
+		f.EventIDs = append(f.EventIDs, string(e.event.ID))
 	}
 	v.report.Link(proof.LinkInclusion).Facts.Index = first
 	v.report.Pass(proof.LinkDigest, fmt.Sprintf("%d events of the log name it", len(v.about)))
