@@ -155,6 +155,9 @@ func (s *Sealer) Seal(ctx context.Context) error {
 	if !s.started {
 		s.released, s.started = last.Size, true
 	}
+	if tree.Size == 0 {
+		return nil
+	}
 	if tree.Size <= last.Size {
 		return s.release(ctx, last)
 	}

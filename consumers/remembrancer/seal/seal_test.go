@@ -44,9 +44,9 @@ func (h *heads) Last(context.Context) (remembrancer.Head, uint64, error) {
 }
 
 func (h *heads) CompareAndSet(_ context.Context, last uint64, head remembrancer.Head) error {
-	if h.before != nil {
-		h.before()
+	if before := h.before; before != nil {
 		h.before = nil
+		before()
 	}
 	if last != uint64(len(h.published)) {
 		return bus.ErrWrongLast
