@@ -25,13 +25,13 @@ type PeerJoined struct {
 }
 
 // PeerJoinedType is the type of [PeerJoined].
-const PeerJoinedType events.Type = "cloud.vaultmesh.federation.peer_joined.v1"
+const PeerJoinedType events.Type = "cloud.vaultmesh.federation.peer-joined.v1"
 
 // EventType implements events.Payload.
 func (*PeerJoined) EventType() events.Type { return PeerJoinedType }
 
 // Entity is the peer.
-func (p *PeerJoined) Entity() string { return entity(p.Peer) }
+func (p *PeerJoined) Entity() string { return events.ClipEntity(p.Peer) }
 
 // Check implements events.Payload.
 func (p *PeerJoined) Check() error {
@@ -56,13 +56,13 @@ type PeerLeft struct {
 }
 
 // PeerLeftType is the type of [PeerLeft].
-const PeerLeftType events.Type = "cloud.vaultmesh.federation.peer_left.v1"
+const PeerLeftType events.Type = "cloud.vaultmesh.federation.peer-left.v1"
 
 // EventType implements events.Payload.
 func (*PeerLeft) EventType() events.Type { return PeerLeftType }
 
 // Entity is the peer.
-func (p *PeerLeft) Entity() string { return entity(p.Peer) }
+func (p *PeerLeft) Entity() string { return events.ClipEntity(p.Peer) }
 
 // Check implements events.Payload.
 func (p *PeerLeft) Check() error {
@@ -95,7 +95,7 @@ type RoundSealed struct {
 }
 
 // RoundSealedType is the type of [RoundSealed].
-const RoundSealedType events.Type = "cloud.vaultmesh.federation.round_sealed.v1"
+const RoundSealedType events.Type = "cloud.vaultmesh.federation.round-sealed.v1"
 
 // EventType implements events.Payload.
 func (*RoundSealed) EventType() events.Type { return RoundSealedType }
@@ -156,13 +156,13 @@ type EquivocationFound struct {
 }
 
 // EquivocationFoundType is the type of [EquivocationFound].
-const EquivocationFoundType events.Type = "cloud.vaultmesh.federation.equivocation_found.v1"
+const EquivocationFoundType events.Type = "cloud.vaultmesh.federation.equivocation-found.v1"
 
 // EventType implements events.Payload.
 func (*EquivocationFound) EventType() events.Type { return EquivocationFoundType }
 
 // Entity is the peer.
-func (p *EquivocationFound) Entity() string { return entity(p.Peer) }
+func (p *EquivocationFound) Entity() string { return events.ClipEntity(p.Peer) }
 
 // Check implements events.Payload.
 func (p *EquivocationFound) Check() error {

@@ -51,7 +51,7 @@ type LedgerKeyBound struct {
 }
 
 // LedgerKeyBoundType is the type of [LedgerKeyBound].
-const LedgerKeyBoundType events.Type = "cloud.vaultmesh.ledger.key_bound.v1"
+const LedgerKeyBoundType events.Type = "cloud.vaultmesh.ledger.key-bound.v1"
 
 // EventType implements events.Payload.
 func (*LedgerKeyBound) EventType() events.Type { return LedgerKeyBoundType }
@@ -87,7 +87,7 @@ type LedgerKeyRevoked struct {
 }
 
 // LedgerKeyRevokedType is the type of [LedgerKeyRevoked].
-const LedgerKeyRevokedType events.Type = "cloud.vaultmesh.ledger.key_revoked.v1"
+const LedgerKeyRevokedType events.Type = "cloud.vaultmesh.ledger.key-revoked.v1"
 
 // EventType implements events.Payload.
 func (*LedgerKeyRevoked) EventType() events.Type { return LedgerKeyRevokedType }
@@ -145,7 +145,7 @@ type LedgerEpochOpened struct {
 }
 
 // LedgerEpochOpenedType is the type of [LedgerEpochOpened].
-const LedgerEpochOpenedType events.Type = "cloud.vaultmesh.ledger.epoch_opened.v1"
+const LedgerEpochOpenedType events.Type = "cloud.vaultmesh.ledger.epoch-opened.v1"
 
 // EventType implements events.Payload.
 func (*LedgerEpochOpened) EventType() events.Type { return LedgerEpochOpenedType }

@@ -3,7 +3,6 @@ package remembrancer
 import (
 	"path"
 	"slices"
-	"unicode/utf8"
 
 	"vaultmesh.cloud/vaultmesh/events"
 )
@@ -58,7 +57,7 @@ const DeployRecordedType events.Type = "cloud.vaultmesh.deploy.recorded.v1"
 func (*DeployRecorded) EventType() events.Type { return DeployRecordedType }
 
 // Entity is the component.
-func (p *DeployRecorded) Entity() string { return entity(p.Component) }
+func (p *DeployRecorded) Entity() string { return events.ClipEntity(p.Component) }
 
 // Check implements events.Payload.
 func (p *DeployRecorded) Check() error {
@@ -91,7 +90,7 @@ const ArtifactSignedType events.Type = "cloud.vaultmesh.artifact.signed.v1"
 func (*ArtifactSigned) EventType() events.Type { return ArtifactSignedType }
 
 // Entity is the file's name.
-func (p *ArtifactSigned) Entity() string { return entity(path.Base(p.Name)) }
+func (p *ArtifactSigned) Entity() string { return events.ClipEntity(path.Base(p.Name)) }
 
 // Check implements events.Payload.
 func (p *ArtifactSigned) Check() error {
@@ -125,7 +124,7 @@ const ArtifactTimestampedType events.Type = "cloud.vaultmesh.artifact.timestampe
 func (*ArtifactTimestamped) EventType() events.Type { return ArtifactTimestampedType }
 
 // Entity is the file's name.
-func (p *ArtifactTimestamped) Entity() string { return entity(path.Base(p.Name)) }
+func (p *ArtifactTimestamped) Entity() string { return events.ClipEntity(path.Base(p.Name)) }
 
 // Check implements events.Payload.
 func (p *ArtifactTimestamped) Check() error {
@@ -200,7 +199,7 @@ func (p *IncidentReported) Entity() string {
 	if p.Component == "" {
 		return "incident"
 	}
-	return entity(p.Component)
+	return events.ClipEntity(p.Component)
 }
 
 // Check implements events.Payload.
@@ -240,17 +239,4 @@ func optionalTime(c *events.Checker, field, s string) {
 	if s != "" {
 		c.Time(field, s)
 	}
-}
-
-// entity cuts a name to the bytes that an event's subject may have.
-func entity(name string) string {
-	const most = 128
-	if len(name) <= most {
-		return name
-	}
-	n := most
-	for n > 0 && !utf8.RuneStart(name[n]) {
-		n--
-	}
-	return name[:n]
 }
