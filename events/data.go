@@ -3,6 +3,7 @@ package events
 import (
 	"bytes"
 	"errors"
+	"unicode/utf8"
 
 	"vaultmesh.cloud/vaultmesh/events/canon"
 )
@@ -16,15 +17,16 @@ var (
 // name, and null and empty strings anywhere: Go cannot tell them from absent
 // members, a schema can, and one fact must have one form.
 func Unmarshal(data []byte, v any) error {
-	if err := noNothing(data); err != nil {
+	if err := RefuseNothing(data); err != nil {
 		return err
 	}
 	return canon.Unmarshal(data, v)
 }
 
-// noNothing looks for null and "" in canonical bytes. Two searches settle nearly
+// RefuseNothing refuses null and empty strings and names anywhere in canonical
+// JSON: what has no value is left out. Two searches settle nearly
 // every event, since both are rare within strings too.
-func noNothing(data []byte) error {
+func RefuseNothing(data []byte) error {
 	for at := 0; ; {
 		i := bytes.Index(data[at:], []byte(`""`))
 		if i < 0 {
@@ -56,4 +58,19 @@ func hasNull(data []byte) bool {
 		}
 	}
 	return false
+}
+
+// MaxEntity is how many bytes the subject of an event may have.
+const MaxEntity = 128
+
+// ClipEntity cuts a name to MaxEntity bytes, between two code points.
+func ClipEntity(name string) string {
+	if len(name) <= MaxEntity {
+		return name
+	}
+	n := MaxEntity
+	for n > MaxEntity-utf8.UTFMax && !utf8.RuneStart(name[n]) {
+		n--
+	}
+	return name[:n]
 }
