@@ -206,7 +206,7 @@ func Load(flags *pflag.FlagSet, getenv func(string) string) (Config, []Setting, 
 	return c, explained, nil
 }
 
-func readFile(flags *pflag.FlagSet, getenv func(string) string) (path string, t tree, err error) {
+func readFile(flags *pflag.FlagSet, getenv func(string) string) (path string, _ tree, _ error) {
 	path, named := DefaultFile(), false
 	if v := getenv("VAULTMESH_CONFIG"); v != "" {
 		path, named = v, true
@@ -223,16 +223,14 @@ func readFile(flags *pflag.FlagSet, getenv func(string) string) (path string, t 
 	if err != nil {
 		return path, nil, term.As(term.Usage, "name a readable file with --config", fmt.Errorf("configuration file: %w", err))
 	}
-	if err := yaml.Unmarshal(b, &t); err != nil {
+	var doc map[string]any // and not a tree: maps inside would be trees too
+	if err := yaml.Unmarshal(b, &doc); err != nil {
 		return path, nil, term.As(term.Usage, "correct the file "+path, fmt.Errorf("configuration file %s is not a YAML mapping: %w", path, err))
 	}
-	if t == nil {
-		t = tree{}
-	}
-	if err := checkKeys("", t); err != nil {
+	if err := checkKeys("", doc); err != nil {
 		return path, nil, term.As(term.Usage, "correct or remove it; vaultmesh config explain lists the known keys", fmt.Errorf("configuration file %s: %w", path, err))
 	}
-	return path, t, nil
+	return path, tree(doc), nil
 }
 
 // checkKeys refuses keys that no setting has: a misspelt key would silently be a

@@ -243,7 +243,6 @@ func (s *starter) broker(ctx context.Context) error {
 		return err
 	}
 	s.did("broker", func(context.Context) error { s.server.Shutdown(); return nil })
-	s.Config.Reserve = max(s.Config.Reserve, 0)
 	return nil
 }
 
@@ -341,6 +340,10 @@ func (s *starter) layers(ctx context.Context) error {
 	if len(roles) == 0 {
 		roles = s.knownRoles()
 	}
+	blobs, err := bus.OpenBlobs(filepath.Join(s.Config.Data, BlobsDir), nil, 0)
+	if err != nil {
+		return err
+	}
 	s.registry = prometheus.NewRegistry()
 	c := &core{
 		log: s.Logger, clock: s.Clock, mappings: append(problems, mappings...), started: s.Clock(), version: cmp.Or(s.Version, "(devel)"),
@@ -354,7 +357,7 @@ func (s *starter) layers(ctx context.Context) error {
 	c.baseRoutes(s.registry)
 	s.r.core = c
 	s.node = &Node{
-		Dir: s.Config.Data, Config: s.Config, Registry: registry, Conn: s.conn, Authority: s.authority,
+		Dir: s.Config.Data, Config: s.Config, Registry: registry, Conn: s.conn, Authority: s.authority, Blobs: blobs,
 		Metrics: s.registry, Clock: s.Clock, Rand: s.Rand, Listens: s.Listen, core: c,
 	}
 	s.node.Ready("broker", func(context.Context) error {

@@ -46,6 +46,7 @@ type Node struct {
 	Registry  *events.Registry
 	Conn      *bus.Conn           // as the node itself
 	Authority *embedded.Authority // nil on a broker of others
+	Blobs     *bus.Blobs
 	Logger    *slog.Logger
 	Metrics   *prometheus.Registry
 	Clock     func() time.Time
@@ -272,7 +273,7 @@ func (c *core) ready(ctx context.Context) (bool, map[string]string) {
 	for name, check := range checks {
 		go func() { answers <- answer{name, protect(ctx, check)} }() // ends with the check
 	}
-	for range checks {
+	for range len(checks) {
 		select {
 		case a := <-answers:
 			if out[a.name] = "ok"; a.err != nil {
