@@ -97,7 +97,7 @@ func BenchmarkPublishConcurrent(b *testing.B) {
 func BenchmarkBaselineBatch(b *testing.B) {
 	for name, options := range transports {
 		for _, flights := range []int{1, 4} {
-			for _, first := range []bool{true, false} {
+			for _, first := range []bool{false} {
 				b.Run(fmt.Sprintf("%s/%d/ackfirst=%v", name, flights, first), func(b *testing.B) {
 					s := bustest.Start(b, options...)
 					body, err := sized(b, 1)[0].Canonical()

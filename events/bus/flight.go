@@ -189,21 +189,22 @@ func (p *Publisher) backoff(ctx context.Context, attempt int, cause error) error
 	}
 }
 
-// send is the sender: it takes all that waits, as soon as a slot is free.
+// send is the sender: as soon as something waits and a slot is free, it takes all
+// that waits. It holds no slot while idle.
 func (p *Publisher) send() {
 	for {
+		var first *pending
+		select {
+		case first = <-p.queue:
+		case <-p.ctx.Done():
+			return
+		}
 		select {
 		case p.slots <- struct{}{}:
 		case <-p.ctx.Done():
 			return
 		}
-		var group []*pending
-		select {
-		case m := <-p.queue:
-			group = p.gather(m)
-		case <-p.ctx.Done():
-			return
-		}
+		group := p.gather(first)
 		atomic := len(group) >= minBatch
 		for _, m := range group {
 			atomic = atomic && !m.alone
