@@ -1,0 +1,3 @@
+// Package consumertest tests a consumer without a bus: given events, when an event,
+// then events.
+package consumertest
