@@ -22,6 +22,10 @@ var sideways = []edge{
 	{"events/*", "events/canon", "bytes are canonical before they are published"},
 	{"projections/*", "projections", "the shared fold runner"},
 	{"consumers/*", "consumers", "the shared handler runner"},
+	{"events", "events/eventstest", "test support, which only tests may import"},
+	{"events/*", "events/eventstest", "test support, which only tests may import"},
+	{"projections", "projections/projectiontest", "test support, which only tests may import"},
+	{"consumers", "consumers/consumertest", "test support, which only tests may import"},
 	{"projections/remembrancer/*", "projections/remembrancer/proof", "proof is pure and importable by anyone"},
 	{"projections/spawn/reads", "projections/spawn/*", "reads is the door to what its layer's folds keep"},
 	{"projections/remembrancer/reads", "projections/remembrancer/*", "reads is the door to what its layer's folds keep"},
@@ -80,6 +84,7 @@ const diskSeam = "github.com/cockroachdb/pebble/v2/vfs"
 // they may do what tests may.
 var testSupport = map[string]bool{
 	"vaultmesh.cloud/vaultmesh/events/bus/bustest":                      true,
+	"vaultmesh.cloud/vaultmesh/events/eventstest":                       true,
 	"vaultmesh.cloud/vaultmesh/projections/projectiontest":              true,
 	"vaultmesh.cloud/vaultmesh/consumers/consumertest":                  true,
 	"vaultmesh.cloud/vaultmesh/consumers/aurora/providers/providertest": true,

@@ -85,7 +85,7 @@ func build() (string, error) {
 	if !found {
 		return dir, nil
 	}
-	cmd := exec.Command("go", args...) //nolint:noctx // bounded by the test's own deadline
+	cmd := exec.Command("go", args...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)

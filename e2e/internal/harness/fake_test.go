@@ -49,7 +49,7 @@ func fake(kind string, args []string) int {
 		w.Header().Set("X-Method", r.Method)
 		_ = json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "token": r.Header.Get("Authorization"), "list": []int{1, 2}})
 	})
-	go func() { _ = http.Serve(l, mux) }() //nolint:gosec // a test's own server
+	go func() { _ = http.Serve(l, mux) }()
 	pid := os.Getpid()
 	switch kind {
 	case "dies":

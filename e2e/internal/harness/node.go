@@ -52,7 +52,7 @@ func start(program, args, env []string, dir, log string) (*node, error) {
 	args = append(append(slices.Clone(program[1:]), "up"), args...)
 	n := &node{log: log, done: make(chan struct{})}
 	// The script's own end stops it, with a signal that lets it finish.
-	n.cmd = exec.Command(lookPath(program[0], env), args...) //nolint:gosec,noctx // the binaries of this tree
+	n.cmd = exec.Command(lookPath(program[0], env), args...)
 	n.cmd.Env, n.cmd.Dir, n.cmd.Stderr = env, dir, stderr
 	stdout, err := n.cmd.StdoutPipe()
 	if err != nil {
@@ -88,7 +88,7 @@ func start(program, args, env []string, dir, log string) (*node, error) {
 	select {
 	case n.ready = <-lines:
 	case <-n.done:
-		return nil, fmt.Errorf("ended before it was ready: %v\n%s", n.err, n.tail())
+		return nil, fmt.Errorf("ended before it was ready: %w\n%s", n.err, n.tail())
 	case <-timeout.C:
 		n.kill()
 		return nil, fmt.Errorf("printed no ready line within %v\n%s", readyWithin, n.tail())
@@ -121,7 +121,7 @@ func (n *node) wait() error {
 		}
 		select {
 		case <-n.done:
-			return fmt.Errorf("ended before /readyz: %v", n.err)
+			return fmt.Errorf("ended before /readyz: %w", n.err)
 		case <-ctx.Done():
 			return fmt.Errorf("not ready within %v: %w", readyWithin, err)
 		case <-tick.C:

@@ -97,7 +97,7 @@ func setup(env *testscript.Env, o Options, path string) error {
 			}
 		}
 		if _, err := exec.LookPath("gpgconf"); err == nil {
-			kill := exec.Command("gpgconf", "--kill", "all") //nolint:noctx // answers at once
+			kill := exec.Command("gpgconf", "--kill", "all")
 			kill.Env = append(os.Environ(), "GNUPGHOME="+gnupg)
 			_ = kill.Run()
 		}
