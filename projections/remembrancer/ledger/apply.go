@@ -19,13 +19,7 @@ type scratch struct {
 	key     []byte
 	entries []byte
 	rows    [8]row
-	seen    map[string]pending // by key of the duplicate index
-}
-
-// pending is an entry that this batch adds.
-type pending struct {
-	index uint64
-	leaf  Hash
+	types   map[events.Type][]uint64 // indexes of this batch by type
 }
 
 // A row collects the hashes that one commit adds to a row of tiles.
@@ -55,6 +49,8 @@ func (l *Ledger) Apply(ctx context.Context, b *Batch) (Head, error) {
 	defer batch.Close() //nolint:errcheck // a committed batch closes without error, an abandoned one has nothing to lose
 	a := applier{l: l, batch: batch, edge: l.edge.clone(), head: head, s: &l.scratch}
 	if err := a.run(ctx, b); err != nil {
+		// What the batch remembered was not committed.
+		l.recent = newRecent(anyID)
 		return head, fmt.Errorf("fold messages %d to %d: %w", b.msgs[0].Sequence, b.msgs[len(b.msgs)-1].Sequence, err)
 	}
 	sync := pebble.Sync
@@ -116,10 +112,10 @@ type applier struct {
 
 func (a *applier) run(ctx context.Context, b *Batch) error {
 	s := a.s
-	if s.seen == nil {
-		s.seen = make(map[string]pending, len(b.msgs))
+	if s.types == nil {
+		s.types = map[events.Type][]uint64{}
 	}
-	clear(s.seen)
+	clear(s.types)
 	s.entries = s.entries[:0]
 	for i := range s.rows {
 		s.rows[i].hashes = s.rows[i].hashes[:0]
@@ -134,6 +130,9 @@ func (a *applier) run(ctx context.Context, b *Batch) error {
 		}
 	}
 	a.flush(from)
+	for t, indexes := range s.types {
+		a.set(typeKey(nil, t, indexes[0]), packIndexes(indexes))
+	}
 	last := &b.msgs[len(b.msgs)-1]
 	sum := sha256.Sum256(last.Data)
 	a.head.Size, a.head.Root = a.edge.size, a.edge.root()
@@ -158,7 +157,7 @@ func (a *applier) item(ctx context.Context, it *item, m *Message) error {
 	s := a.s
 	if it.refusal == nil {
 		s.key = idKey(s.key[:0], it.event.ID, it.event.Source)
-		index, leaf, found, err := a.known(s.key)
+		at, found, err := a.known(s.key, it.event.ID)
 		if err != nil {
 			return err
 		}
@@ -166,19 +165,19 @@ func (a *applier) item(ctx context.Context, it *item, m *Message) error {
 			a.accept(it)
 			return nil
 		}
-		if leaf == it.leaf {
+		if at.leaf == it.leaf {
 			a.head.Repeats++
-			a.repeats = append(a.repeats, Repeat{index, it.event.ID, it.event.Source.Producer()})
+			a.repeats = append(a.repeats, Repeat{at.index, it.event.ID, it.event.Source.Producer()})
 			return nil
 		}
-		it.refusal = &events.Refusal{Reason: events.Conflict, Detail: fmt.Sprintf("%s is entry %d with other bytes", it.event.String(), index)}
+		it.refusal = &events.Refusal{Reason: events.Conflict, Detail: fmt.Sprintf("%s is entry %d with other bytes", it.event.String(), at.index)}
 	}
 	q, err := it.quarantine(ctx, a.l.opts.Blobs, m)
 	if err != nil {
 		return err
 	}
 	s.key = repeatKey(s.key[:0], it.leaf)
-	if _, _, found, err := a.known(s.key); err != nil || found {
+	if _, found, err := a.known(s.key, neverSure); err != nil || found {
 		if found {
 			a.head.Repeats++
 		}
@@ -193,30 +192,34 @@ func (a *applier) item(ctx context.Context, it *item, m *Message) error {
 	return nil
 }
 
-// known returns the index that a key of an accepted entry leads to, and its leaf.
-func (a *applier) known(key []byte) (uint64, Hash, bool, error) {
-	if p, ok := a.s.seen[string(key)]; ok {
-		return p.index, p.leaf, true, nil
+// neverSure is an id below every floor: the key is looked up in the store.
+const neverSure events.ID = ""
+
+// known returns where the entry of a key stands.
+func (a *applier) known(key []byte, id events.ID) (place, bool, error) {
+	p, found, sure := a.l.recent.find(key, id)
+	if found || sure {
+		return p, found, nil
 	}
 	v, closer, err := a.l.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, Hash{}, false, nil
+		return place{}, false, nil
 	}
 	if err != nil {
-		return 0, Hash{}, false, fmt.Errorf("read the duplicate index: %w", err)
+		return place{}, false, fmt.Errorf("read the duplicate index: %w", err)
 	}
-	index := binary.BigEndian.Uint64(v)
+	p.index = binary.BigEndian.Uint64(v)
 	if err := closer.Close(); err != nil {
-		return 0, Hash{}, false, fmt.Errorf("read the duplicate index: %w", err)
+		return place{}, false, fmt.Errorf("read the duplicate index: %w", err)
 	}
-	leaf, err := a.l.Leaf(index)
-	return index, leaf, true, err
+	p.leaf, err = a.l.Leaf(p.index)
+	return p, true, err
 }
 
 func (a *applier) accept(it *item) {
 	index := a.edge.size
 	a.remember(a.s.key, it)
-	a.set(typeKey(nil, it.event.Type, index), nil)
+	a.s.types[it.event.Type] = append(a.s.types[it.event.Type], index)
 	for _, d := range it.digests {
 		a.set(digestKey(nil, d[:], index), nil)
 	}
@@ -237,7 +240,7 @@ func (a *applier) accept(it *item) {
 
 // remember puts the entry to come into the duplicate index.
 func (a *applier) remember(key []byte, it *item) {
-	a.s.seen[string(key)] = pending{a.edge.size, it.leaf}
+	a.l.recent.add(key, it.event.ID, place{a.edge.size, it.leaf})
 	a.set(key, binary.BigEndian.AppendUint64(nil, a.edge.size))
 }
 

@@ -11,7 +11,8 @@
 //	e <bundle:8> <offset:1>            → entries, each uint16 length and bytes (tlog-tiles entry bundle)
 //	h <level:1> <tile:8> <offset:1>    → hashes, 32 bytes each (tlog-tiles)
 //	i <id> 00 <source>                 → index:8, of the first accepted event of that (source, id)
-//	t <type> 00 <index:8>              → nothing
+//	t <type> 00 <index:8>              → indexes of that type in one commit, as uvarint
+//	                                     steps from the first, which stands in the key
 //	d <sha256:32> <index:8>            → nothing; entries about an artifact
 //	v <index:8>                        → why an event does not fit its schema; valid ones have no key
 //	q <index:8>                        → reason code of a quarantine entry

@@ -189,8 +189,48 @@ func (l *Ledger) ByDigest(sum [32]byte) ([]uint64, error) {
 
 // ByType returns the indexes of the events of a type that are at least from,
 // oldest first, at most limit of them (0 is all).
-func (l *Ledger) ByType(t events.Type, from uint64, limit int) ([]uint64, error) {
-	return l.find(typePrefix(nil, t), from, limit, tailIndex)
+func (l *Ledger) ByType(t events.Type, from uint64, limit int) (out []uint64, err error) {
+	prefix := typePrefix(nil, t)
+	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return nil, fmt.Errorf("read the index of types: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	// The segment that holds from can begin before it.
+	ok := it.SeekLT(typeKey(nil, t, from+1))
+	if !ok {
+		ok = it.First()
+	}
+	for ; ok && (limit == 0 || len(out) < limit); ok = it.Next() {
+		steps, err := it.ValueAndErr()
+		if err != nil {
+			return nil, fmt.Errorf("read the index of types: %w", err)
+		}
+		index := tailIndex(it.Key(), nil)
+		for {
+			if index >= from && (limit == 0 || len(out) < limit) {
+				out = append(out, index)
+			}
+			if len(steps) == 0 {
+				break
+			}
+			step, n := binary.Uvarint(steps)
+			if n <= 0 {
+				return nil, fmt.Errorf("%w: the index of types", ErrCorrupt)
+			}
+			index, steps = index+step, steps[n:]
+		}
+	}
+	return out, it.Error()
+}
+
+// packIndexes returns the steps from each index to the next.
+func packIndexes(indexes []uint64) []byte {
+	b := make([]byte, 0, len(indexes))
+	for i := 1; i < len(indexes); i++ {
+		b = binary.AppendUvarint(b, indexes[i]-indexes[i-1])
+	}
+	return b
 }
 
 // Quarantines returns the indexes of quarantine entries that are at least from,

@@ -71,6 +71,7 @@ type Ledger struct {
 	applying sync.Mutex // held by Apply and Close; owns what follows
 	edge     edge
 	scratch  scratch
+	recent   *recent
 	closed   bool
 
 	mu      sync.Mutex // guards what follows
@@ -142,6 +143,14 @@ func (l *Ledger) load() error {
 	r := l.reader()
 	if l.edge, err = loadEdge(r, l.head.Size); err != nil {
 		return err
+	}
+	l.recent = newRecent(anyID)
+	if l.head.Size == 0 {
+		l.recent.floor = neverSure
+	} else if id, err := r.largestID(); err != nil {
+		return err
+	} else if id != "" {
+		l.recent.floor = id
 	}
 	if got := l.edge.root(); got != l.head.Root {
 		return fmt.Errorf("%w: %d leaves have root %s, the state says %s", ErrCorrupt, l.head.Size, got, l.head.Root)

@@ -375,6 +375,51 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// TestDuplicatesFarApart sends events again after the memory of recent ids has
+// turned over, with ids that grow, fall, and jump.
+func TestDuplicatesFarApart(t *testing.T) {
+	for name, id := range map[string]func(n int) string{
+		"growing": func(n int) string { return fmt.Sprintf("a%08d", n) },
+		"falling": func(n int) string { return fmt.Sprintf("a%08d", 99999999-n) },
+		"random": func(n int) string {
+			return fmt.Sprintf("%x", tlog.RecordHash([]byte{byte(n), byte(n >> 8), byte(n >> 16)}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewMem()
+			l := open(t, Options{FS: fs, NoSync: true})
+			msg := func(n int) Message {
+				e := event(n)
+				e.ID = events.ID(id(n))
+				return message(t, e)
+			}
+			const total, batch = 2*generation + 5000, 5000
+			for n := 0; n < total; n += batch {
+				var msgs []Message
+				for i := n; i < min(n+batch, total); i++ {
+					msgs = append(msgs, msg(i))
+				}
+				apply(t, l, msgs...)
+			}
+			again := []Message{msg(0), msg(total / 2), msg(total - 1), msg(batch)}
+			if h := apply(t, l, again...); h.Size != total || h.Repeats != 4 {
+				t.Fatalf("size %d, repeats %d", h.Size, h.Repeats)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l = open(t, Options{FS: fs})
+			if h := apply(t, l, append(again, msg(total))...); h.Size != total+1 || h.Repeats != 8 {
+				t.Fatalf("reopened: size %d, repeats %d", h.Size, h.Repeats)
+			}
+			got, err := l.ByType(event(0).Type, 12345, 20000)
+			if err != nil || len(got) != 20000 || got[0] != 12345 || got[19999] != 32344 {
+				t.Errorf("ByType: %d indexes, %v", len(got), err)
+			}
+		})
+	}
+}
+
 func TestWait(t *testing.T) {
 	l := open(t, Options{})
 	ctx, cancel := context.WithCancel(context.Background())
