@@ -73,6 +73,12 @@ func notYet(err error) error {
 	return err
 }
 
+// Sealed returns how many leaves the newest published checkpoint holds.
+func (r *Reader) Sealed() uint64 {
+	h, _ := r.o.Heads.Latest()
+	return h.Size
+}
+
 // Checkpoint is a published head with what came for it afterwards.
 type Checkpoint struct {
 	remembrancer.Head

@@ -278,7 +278,7 @@ func TestList(t *testing.T) {
 	w.record("ts", "/ci", start, &remembrancer.ArtifactTimestamped{SHA256: digest, Name: "a.tgz", Token: "AAAA", TokenSHA256: digest, GenTime: "2026-11-01T12:00:00Z", TSA: "tsa"})
 	w.record("sig", "/ci", start, &remembrancer.ArtifactSigned{SHA256: digest, Name: "a.tgz", Fingerprint: strings.Repeat("A", 40), Signature: "s", SignatureSHA256: digest})
 	w.seal()
-	w.record("house", "/node", start, &remembrancer.LedgerStamped{Origin: origin, Size: 10, Root: base64.StdEncoding.EncodeToString(make([]byte, 32)), TokenSHA256: digest, TSA: "tsa", GenTime: "2026-11-01T12:00:00Z"})
+	w.record("house", "/node", start, &remembrancer.LedgerStamped{Origin: origin, Size: 10, Root: digest, TokenSHA256: digest, TSA: "tsa", GenTime: "2026-11-01T12:00:00Z"})
 	w.deploys(6, 1)
 	for path, want := range map[string]string{
 		"deployments":                 "0 1 2 3 4 5 11",
