@@ -1,18 +1,13 @@
+// Package schemas holds the JSON Schema (2020-12) of every event and message,
+// by layer, and the AsyncAPI document of the bus. Nothing on the hot path reads
+// it: the payload types check the same rules, and tests hold the two together.
 package schemas
 
-import (
-	"embed"
-	"io/fs"
-)
+import "embed"
 
-// The pattern names no layer, so that removing one leaves the rest building.
+// Files are the schemas, by path: "remembrancer/deploy.recorded.v1.json" is the
+// one with that path below events.SchemaBase. The document of the bus is
+// "asyncapi.yaml".
 //
-//go:embed asyncapi.yaml */*.json
-var files embed.FS
-
-// AsyncAPI is the path of the document of the bus.
-const AsyncAPI = "asyncapi.yaml"
-
-// FS returns the files. A schema's path below the root is that of its $id after
-// events.SchemaBase, such as "remembrancer/deploy.recorded.v1.json".
-func FS() fs.FS { return files }
+//go:embed */*.json asyncapi.yaml
+var Files embed.FS

@@ -1,0 +1,11 @@
+package aurora
+
+import (
+	"testing"
+
+	"vaultmesh.cloud/vaultmesh/events/eventstest"
+)
+
+func TestDocumented(t *testing.T) {
+	eventstest.Documented(t, "aurora", Definitions())
+}

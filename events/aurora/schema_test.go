@@ -1,0 +1,19 @@
+package aurora
+
+import (
+	"testing"
+
+	"vaultmesh.cloud/vaultmesh/events/eventstest"
+)
+
+func TestSchemas(t *testing.T) {
+	eventstest.SchemaAgrees(t, "aurora", eventstest.Definitions(t, Definitions()))
+}
+
+func FuzzSchemas(f *testing.F) {
+	eventstest.FuzzSchema(f, eventstest.Definitions(f, Definitions()))
+}
+
+func BenchmarkCheck(b *testing.B) {
+	eventstest.BenchmarkCheck(b, eventstest.Definitions(b, Definitions()))
+}
