@@ -57,32 +57,32 @@ func (s setting) env() string {
 
 func settings() []setting {
 	return []setting{
-		{"data", "data", text, DefaultData(), false, clientGroup, "data directory `DIR`"},
-		{"node", "node", text, "", true, clientGroup, "speak to the node at `URL` instead of the one in the data directory"},
-		{"token-file", "token-file", text, "", false, clientGroup, "`FILE` with the bearer token for --node"},
-		{"http", "http", text, "127.0.0.1:8420", false, serverGroup, "serve HTTP on `ADDR`; port 0 picks a free one"},
-		{"host", "host", list, "", false, serverGroup, "another `NAME` by which requests may call this node (repeatable)"},
-		{"tls-cert", "tls-cert", text, "", false, serverGroup, "PEM `FILE` with the certificate chain; read again when it changes"},
-		{"tls-key", "tls-key", text, "", false, serverGroup, "PEM `FILE` with the certificate's key"},
-		{"tokens", "tokens", text, "", false, serverGroup, "YAML `FILE` of accepted bearer tokens (by SHA-256) and their roles"},
+		{"data", "data", text, DefaultData(), false, clientGroup, "data directory DIR"},
+		{"node", "node", text, "", true, clientGroup, "speak to the node at URL instead of the one in the data directory"},
+		{"token-file", "token-file", text, "", false, clientGroup, "FILE with the bearer token for --node"},
+		{"http", "http", text, "127.0.0.1:8420", false, serverGroup, "serve HTTP on ADDR; port 0 picks a free one"},
+		{"host", "host", list, "", false, serverGroup, "another NAME by which requests may call this node (repeatable)"},
+		{"tls-cert", "tls-cert", text, "", false, serverGroup, "PEM FILE with the certificate chain; read again when it changes"},
+		{"tls-key", "tls-key", text, "", false, serverGroup, "PEM FILE with the certificate's key"},
+		{"tokens", "tokens", text, "", false, serverGroup, "YAML FILE of accepted bearer tokens (by SHA-256) and their roles"},
 		{"public-log", "public-log", boolean, "false", false, serverGroup, "let everybody read the log's entries without a token"},
-		{"name", "name", text, "", false, serverGroup, "the log's `ORIGIN`, a URL without scheme; fixed at the first start"},
-		{"tsa", "tsa", list, "", true, serverGroup, "`URL` of an RFC 3161 time-stamp authority (repeatable, the first is preferred)"},
-		{"tsa-ca", "tsa-ca", list, "", false, serverGroup, "PEM `FILE` with an authority's root certificate (repeatable)"},
-		{"log-level", "log-level", text, "info", false, serverGroup, "`LEVEL` of what is logged to stderr: debug, info, warn or error"},
-		{"oidc.issuer", "oidc-issuer", text, "", true, serverGroup, "accept JWTs of the OpenID issuer at `URL`"},
-		{"oidc.audience", "oidc-audience", text, "", false, serverGroup, "the audience `ID` that JWTs must be for"},
+		{"name", "name", text, "", false, serverGroup, "the log's ORIGIN, a URL without scheme; fixed at the first start"},
+		{"tsa", "tsa", list, "", true, serverGroup, "URL of an RFC 3161 time-stamp authority (repeatable, the first is preferred)"},
+		{"tsa-ca", "tsa-ca", list, "", false, serverGroup, "PEM FILE with an authority's root certificate (repeatable)"},
+		{"log-level", "log-level", text, "info", false, serverGroup, "LEVEL of what is logged to stderr: debug, info, warn or error"},
+		{"oidc.issuer", "oidc-issuer", text, "", true, serverGroup, "accept JWTs of the OpenID issuer at URL"},
+		{"oidc.audience", "oidc-audience", text, "", false, serverGroup, "the audience ID that JWTs must be for"},
 		{"oidc.role-claim", "", text, "roles", false, fileOnly, "claim that holds roles; a dotted path reaches into objects"},
 		{"oidc.producer-claim", "", text, "vaultmesh_producer", false, fileOnly, "claim that names a producer"},
 		{"oidc.tenant-claim", "", text, "vaultmesh_tenant", false, fileOnly, "claim that names a tenant"},
 		{"oidc.roles", "", mapping, "", false, fileOnly, "values of the role claim and the role each gives"},
-		{"nats", "nats", text, "127.0.0.1:4222", false, upGroup, "serve NATS on `ADDR`; port 0 picks a free one"},
-		{"reserve", "reserve", text, "1GiB", false, upGroup, "`SIZE` of the disk that streams leave free"},
-		{"cluster.nats", "nats", list, "", true, runGroup, "`URL` of the cluster's brokers (repeatable)"},
-		{"cluster.creds", "creds", text, "", false, runGroup, "NATS credentials `FILE`; read again at every reconnect"},
-		{"cluster.ca", "nats-ca", text, "", false, runGroup, "PEM `FILE` with the root of the brokers' certificates"},
-		{"cluster.roles", "roles", list, "", false, runGroup, "the `ROLES` that this node runs, with commas between (default: all)"},
-		{"cluster.replicas", "replicas", number, "3", false, runGroup, "`N` copies of each stream"},
+		{"nats", "nats", text, "127.0.0.1:4222", false, upGroup, "serve NATS on ADDR; port 0 picks a free one"},
+		{"reserve", "reserve", text, "1GiB", false, upGroup, "SIZE of the disk that streams leave free"},
+		{"cluster.nats", "nats", list, "", true, runGroup, "URL of the cluster's brokers (repeatable)"},
+		{"cluster.creds", "creds", text, "", false, runGroup, "NATS credentials FILE; read again at every reconnect"},
+		{"cluster.ca", "nats-ca", text, "", false, runGroup, "PEM FILE with the root of the brokers' certificates"},
+		{"cluster.roles", "roles", list, "", false, runGroup, "the ROLES that this node runs, with commas between (default: all)"},
+		{"cluster.replicas", "replicas", number, "3", false, runGroup, "N copies of each stream"},
 		{"layers", "", mapping, "", false, fileOnly, "settings of layers, by layer"},
 	}
 }
@@ -94,7 +94,7 @@ const pathAnnotation = "vaultmesh.cloud/setting"
 // AddClientFlags adds the flags that say which node a command speaks to, and
 // --config.
 func AddClientFlags(flags *pflag.FlagSet) {
-	flags.String("config", "", "configuration `FILE` (default "+DefaultFile()+" if it exists)")
+	flags.String("config", "", "configuration FILE (default "+DefaultFile()+" if it exists)")
 	addFlags(flags, clientGroup)
 }
 

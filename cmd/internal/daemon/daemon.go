@@ -5,23 +5,18 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 
 	"vaultmesh.cloud/vaultmesh/cmd/internal/term"
 	"vaultmesh.cloud/vaultmesh/events"
@@ -120,7 +115,7 @@ func (s *starter) did(name string, stop func(context.Context) error) {
 //  9. node.json last: who finds it finds every address in it bound.
 func (s *starter) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.check, s.takeDir, s.secrets, s.broker, s.connect, s.layers, s.listen,
+		s.check, s.takeDir, s.free, s.secrets, s.broker, s.connect, s.layers, s.listen,
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -205,125 +200,6 @@ func (s *starter) secrets(context.Context) (err error) {
 	return ensureCreds(filepath.Join(s.Config.Data, CredsDir), s.authority, s.Rand)
 }
 
-// leastStore is what streams need beside the reserve for a start to make sense.
-const leastStore = 16 << 20
-
-// broker is step 5.
-func (s *starter) broker(ctx context.Context) error {
-	if s.clustered() {
-		return nil
-	}
-	dir := filepath.Join(s.Config.Data, BrokerDir)
-	used, err := diskUsed(dir)
-	if err != nil {
-		return err
-	}
-	free, err := diskFree(dir)
-	if err != nil {
-		return err
-	}
-	if used == 0 && free < int64(s.Config.Reserve)+leastStore {
-		return term.Errorf(term.Failure, "free some space, or give a smaller --reserve",
-			"%s has %s free, less than the reserve of %s", dir, sizeText(free), s.Config.Reserve)
-	}
-	addr := ""
-	if s.Listen {
-		addr = literal(s.Config.NATS)
-		if err := probe("--nats", addr); err != nil {
-			return err
-		}
-	}
-	s.server, err = embedded.Start(ctx, embedded.Options{
-		Dir: dir, Addr: addr, TLS: s.tls, Authority: s.authority, Logger: s.Logger.With("part", "broker"), NoSync: s.NoSync,
-		// What bounds the disk is each stream's own limit, see streamShare. The
-		// server's counts what streams are allowed, not what they hold.
-		MaxStore: used + free + fixedStreams(),
-	})
-	if err != nil {
-		return err
-	}
-	s.did("broker", func(context.Context) error { s.server.Shutdown(); return nil })
-	return nil
-}
-
-// fixedStreams is the disk that streams with limits of their own may take.
-func fixedStreams() (sum int64) {
-	for _, st := range events.Streams(1) {
-		if !st.Memory {
-			sum += st.MaxBytes
-		}
-	}
-	return sum
-}
-
-// streamShare divides the disk less the reserve among the streams that keep
-// everything. A limit below what a stream holds stops intake and loses nothing,
-// because these streams discard new messages.
-func streamShare(used, free, reserve int64) func(events.Stream) int64 {
-	logs := max(used+free-reserve-min(fixedStreams(), (used+free)/4), 1<<20)
-	return func(st events.Stream) int64 {
-		switch {
-		case !st.Log:
-			return 0
-		case st.Name == events.HeadsStream || st.Name == events.SealsStream:
-			return max(logs/20, 1<<20)
-		}
-		return max(logs/10*9, 1<<20)
-	}
-}
-
-// probe says which flag is wrong before the broker only logs that it cannot listen.
-func probe(flag, addr string) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return listenError(flag, addr, err)
-	}
-	return l.Close()
-}
-
-func listenError(flag, addr string, err error) error {
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return term.As(term.Conflict, fmt.Sprintf("stop who uses it, or choose another address: %s 127.0.0.1:0 picks a free port", flag),
-			fmt.Errorf("%s %s is in use", flag, addr))
-	}
-	return term.As(term.Failure, "choose an address of this machine with "+flag, fmt.Errorf("%s %s: %w", flag, addr, err))
-}
-
-// connect is step 6.
-func (s *starter) connect(ctx context.Context) error {
-	o := bus.Options{Name: "node", Logger: s.Logger.With("part", "bus")}
-	place := bus.Place{Replicas: 1}
-	if s.clustered() {
-		o.URLs, o.CredsFile, o.CAFile = s.Config.Cluster.NATS, s.Config.Cluster.Creds, s.Config.Cluster.CA
-		place.Replicas = s.Config.Cluster.Replicas
-	} else {
-		creds, err := s.authority.Issue(embedded.Grant{Name: "node", Role: embedded.Node})
-		if err != nil {
-			return err
-		}
-		o.Server, o.Creds = s.server.InProcess(), creds
-		dir := filepath.Join(s.Config.Data, BrokerDir)
-		used, err := diskUsed(dir)
-		if err != nil {
-			return err
-		}
-		free, err := diskFree(dir)
-		if err != nil {
-			return err
-		}
-		place.MaxBytes = streamShare(used, free, int64(s.Config.Reserve))
-	}
-	var err error
-	if s.conn, err = bus.Connect(ctx, o); err != nil {
-		return term.As(term.Unavailable, "see vaultmesh doctor, and --nats and --creds if the broker is another's", err)
-	}
-	s.did("bus", func(context.Context) error { s.conn.Close(); return nil })
-	if _, err := bus.EnsureStreams(ctx, s.conn, events.Streams(1), place); err != nil {
-		return err
-	}
-	return nil
-}
-
 // layers is step 7.
 func (s *starter) layers(ctx context.Context) error {
 	var definitions [][]events.Definition
@@ -395,112 +271,6 @@ func (s *starter) startLayer(ctx context.Context, l Layer) error {
 	var err error
 	stop, err = l.Start(n.scope.ctx, &n)
 	return err
-}
-
-// listen is steps 8 and 9.
-func (s *starter) listen(ctx context.Context) error {
-	c, r := s.r.core, s.r
-	oidc, err := newOIDC(s.Config.OIDC, s.Clock)
-	if err != nil {
-		return term.As(term.Usage, "correct --oidc-issuer", err)
-	}
-	s.did("oidc", func(context.Context) error { oidc.close(); return nil })
-	auth := &authenticator{
-		dir: filepath.Join(s.Config.Data, CredsDir), file: s.Config.Tokens, anonymous: Reader,
-		oidc: oidc, limits: newLimits(), metrics: c.metrics, clock: s.Clock, log: s.Logger.With("part", "auth"),
-	}
-	if open, err := notLoopback("--http", s.Config.HTTP); s.Listen && (err != nil || open) {
-		auth.anonymous = Public
-	}
-	if s.Config.PublicLog {
-		s.Logger.Debug("the log's entries are readable by everybody")
-	}
-	handler := c.handler(auth, newHostList(s.Config))
-	if !s.Listen {
-		r.pipes = newPipes()
-		return s.serve("in-process", r.pipes, handler, nil, true)
-	}
-	tcp, err := net.Listen("tcp", literal(s.Config.HTTP))
-	if err != nil {
-		return listenError("--http", s.Config.HTTP, err)
-	}
-	scheme := "http"
-	if s.tls != nil {
-		scheme = "https"
-	}
-	c.mu.Lock()
-	c.addrs = addresses{HTTP: scheme + "://" + tcp.Addr().String(), PID: os.Getpid()}
-	if s.clustered() {
-		c.addrs.NATS = s.Config.Cluster.NATS[0]
-	} else {
-		c.addrs.NATS = s.server.ClientURL()
-	}
-	c.addrs.Origin = c.origin
-	r.addrs = c.addrs
-	c.mu.Unlock()
-	if err := s.serve("http", netutil.LimitListener(tcp, maxConns), handler, s.tls, false); err != nil {
-		return err
-	}
-	socket, err := listenSocket(s.Config.Data)
-	if err != nil {
-		return err
-	}
-	s.did("socket file", func(context.Context) error { return removeIfThere(filepath.Join(s.Config.Data, SocketFile)) })
-	if err := s.serve("socket", netutil.LimitListener(socket, maxConns), handler, nil, true); err != nil {
-		return err
-	}
-	b, err := json.Marshal(r.addrs)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(s.Config.Data, NodeFile)
-	if err := WriteFile(path, append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	s.did("node.json", func(context.Context) error { return removeIfThere(path) })
-	return nil
-}
-
-// serve answers requests of a listener until the node stops.
-func (s *starter) serve(name string, l net.Listener, h http.Handler, secure *tls.Config, local bool) error {
-	base, cancel := context.WithCancel(context.Background())
-	if local {
-		base = asLocal(base)
-	}
-	srv := &http.Server{
-		Handler: h, TLSConfig: secure, BaseContext: func(net.Listener) context.Context { return base },
-		// Bodies and writes have deadlines of their own, see withBody and recorder:
-		// one for the whole connection would cut streams.
-		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(s.Logger.With("part", name).Handler(), slog.LevelDebug),
-	}
-	done := make(chan struct{})
-	go func() { // ends when the server is shut down
-		defer close(done)
-		var err error
-		if secure != nil {
-			err = srv.ServeTLS(l, "", "")
-		} else {
-			err = srv.Serve(l)
-		}
-		if !errors.Is(err, http.ErrServerClosed) {
-			s.r.failed <- fmt.Errorf("%s: %w", name, err)
-		}
-	}()
-	s.did(name, func(ctx context.Context) error {
-		ctx, stopWaiting := context.WithTimeout(ctx, grace)
-		defer stopWaiting()
-		err := srv.Shutdown(ctx)
-		cancel() // what did not finish in time is told now
-		if errors.Is(err, context.DeadlineExceeded) {
-			s.Logger.Warn("requests were cut off", "part", name)
-			err = nil
-		}
-		err = errors.Join(err, srv.Close())
-		<-done
-		return err
-	})
-	return nil
 }
 
 // Addresses returns where the node is: base URLs of HTTP and NATS and the log's

@@ -48,6 +48,14 @@ func (g Grant) check() error {
 	if !validName(g.Name) {
 		return fmt.Errorf("name %q is not 1 to 64 letters, digits, - or _", g.Name)
 	}
+	for _, d := range g.Domains {
+		if !validName(string(d)) {
+			return fmt.Errorf("%q is not the name of a domain", d)
+		}
+		if events.Housekeeping(events.Type("cloud.vaultmesh." + string(d) + ".x.v1")) {
+			return fmt.Errorf("the domain %s is the node's own", d)
+		}
+	}
 	return g.principal().check()
 }
 
