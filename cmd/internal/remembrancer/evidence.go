@@ -49,19 +49,32 @@ func (c *client) keys(ctx context.Context) (logKeys, error) {
 	if k.vkey, err = c.logKey(ctx); err != nil {
 		return k, err
 	}
-	if k.operatorArmor, err = c.getBytes(ctx, "/v1/keys/operator.asc", maxKey); err != nil {
+	if k.operator, err = c.operatorKey(ctx); err != nil {
+		return k, err
+	}
+	if k.operatorArmor, err = k.operator.Armor(); err != nil {
 		return k, err
 	}
 	if k.nodeArmor, err = c.getBytes(ctx, "/v1/keys/node.asc", maxKey); err != nil {
 		return k, err
 	}
-	if k.operator, err = oneKey(k.operatorArmor); err != nil {
-		return k, unverified("", "the operator's key: %w", err)
-	}
 	if k.node, err = oneKey(k.nodeArmor); err != nil {
 		return k, unverified("", "the node's key: %w", err)
 	}
 	return k, nil
+}
+
+// operatorKey fetches the key of the node's operator.
+func (c *client) operatorKey(ctx context.Context) (*openpgp.PublicKey, error) {
+	armored, err := c.getBytes(ctx, "/v1/keys/operator.asc", maxKey)
+	if err != nil {
+		return nil, err
+	}
+	key, err := oneKey(armored)
+	if err != nil {
+		return nil, unverified("", "the operator's key: %w", err)
+	}
+	return key, nil
 }
 
 func oneKey(armored []byte) (*openpgp.PublicKey, error) {
@@ -178,10 +191,10 @@ func checkSeal(r receipt, k logKeys, roots tsaRoots) (seal, error) {
 
 // tsaRoots is what tokens are checked against.
 type tsaRoots struct {
-	pool   *x509.CertPool
-	certs  []*x509.Certificate // all of them; those that are no root complete chains
-	raw    []byte              // PEM
-	pinned bool                // the user named them
+	pool    *x509.CertPool      // of trusted
+	trusted []*x509.Certificate // the roots
+	certs   []*x509.Certificate // all of them; those that are no root complete chains
+	pinned  bool                // the user named them
 }
 
 // maxCertificates bounds the search for chains.
@@ -190,7 +203,7 @@ const maxCertificates = 64
 // parseRoots reads certificates in PEM. Trusted are the self-issued authorities;
 // without any, all authorities, for a user who trusts an intermediate.
 func parseRoots(raw []byte, pinned bool) (tsaRoots, error) {
-	t := tsaRoots{pool: x509.NewCertPool(), raw: raw, pinned: pinned}
+	t := tsaRoots{pool: x509.NewCertPool(), pinned: pinned}
 	for rest := raw; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -207,15 +220,14 @@ func parseRoots(raw []byte, pinned bool) (tsaRoots, error) {
 			return t, fmt.Errorf("over %d certificates", maxCertificates)
 		}
 	}
-	n := 0
 	for _, selfIssued := range []bool{true, false} {
 		for _, c := range t.certs {
 			if c.IsCA && (!selfIssued || bytes.Equal(c.RawSubject, c.RawIssuer)) {
 				t.pool.AddCert(c)
-				n++
+				t.trusted = append(t.trusted, c)
 			}
 		}
-		if n > 0 {
+		if len(t.trusted) > 0 {
 			return t, nil
 		}
 	}
@@ -248,6 +260,21 @@ func rootsFile(file string) (tsaRoots, error) {
 		return t, term.Errorf(term.Usage, "name a PEM file with the TSA's root certificate", "%s: %w", file, err)
 	}
 	return t, nil
+}
+
+// and returns roots that trust what either trusts.
+func (t tsaRoots) and(o tsaRoots) tsaRoots {
+	both := tsaRoots{pool: x509.NewCertPool(), pinned: t.pinned && o.pinned}
+	for _, from := range []tsaRoots{t, o} {
+		if from.pool != nil {
+			both.trusted = append(both.trusted, from.trusted...)
+			both.certs = append(both.certs, from.certs...)
+		}
+	}
+	for _, c := range both.trusted {
+		both.pool.AddCert(c)
+	}
+	return both
 }
 
 // verify checks a response or bare token over data of which the SHA-256 or the

@@ -58,7 +58,7 @@ remembrancer export-proof dist/artifact.tar.gz --out proofs/artifact.proof.tgz`,
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "where to write it; default FILE.proof.tgz in the current directory")
-	cmd.Flags().StringVar(&ca, "tsa-ca", "", "PEM `FILE` with the TSA's root certificates; default: the node's")
+	cmd.Flags().StringVar(&ca, "tsa-ca", "", "PEM `FILE` with the TSA's root certificates; beside the node's")
 	cmd.Flags().DurationVar(&within, "wait", 2*time.Minute, "how long to wait for the checkpoint's time-stamp")
 	cmd.Flags().BoolVar(&force, "force", false, "replace another file that stands there")
 	cmd.Flags().StringArrayVar(&allow, "allow-missing", nil, "`LINK` that may be missing: signature, token (repeatable)")
@@ -67,7 +67,7 @@ remembrancer export-proof dist/artifact.tar.gz --out proofs/artifact.proof.tgz`,
 
 func (d Deps) exportProof(ctx context.Context, file, out, ca string, within time.Duration, may []proof.LinkName, force bool) error {
 	f := &fullCheck{d: d, file: file, signers: map[string]string{}}
-	if err := f.read("", ""); err != nil {
+	if err := f.read("", ca); err != nil {
 		return err
 	}
 	return d.withNode(ctx, func(c *client) error {
@@ -76,7 +76,7 @@ func (d Deps) exportProof(ctx context.Context, file, out, ca string, within time
 			return err
 		}
 		f.keys = &k
-		if f.roots, err = c.roots(ctx, ca); err != nil {
+		if err := f.fetchRoots(ctx, c); err != nil {
 			return err
 		}
 		contents, err := f.gather(ctx, c, within)
@@ -87,7 +87,7 @@ func (d Deps) exportProof(ctx context.Context, file, out, ca string, within time
 		if err := bundle.Write(&b, contents); err != nil {
 			return unverified("", "%w", err)
 		}
-		report, err := d.verifyBundle(ctx, b.Bytes(), file, bundle.Trust{LogVKey: k.vkey, Operator: k.operator.Fingerprint(), TSARoots: f.roots.pool})
+		report, err := d.verifyBundle(ctx, b.Bytes(), file, bundle.Trust{LogVKey: k.vkey, Operator: k.operator.Fingerprint(), TSARoots: f.sealRoots.pool})
 		if err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (d Deps) exportProof(ctx context.Context, file, out, ca string, within time
 		if err := writeFile(out, b.Bytes(), 0o644, force || isBundleOf(out, f.sum)); err != nil {
 			return err
 		}
-		return d.printExport(out, contents, report)
+		return d.printExport(out, k.operator.Fingerprint(), contents, report)
 	})
 }
 
@@ -144,7 +144,7 @@ func (f *fullCheck) gather(ctx context.Context, c *client, within time.Duration)
 	}
 	out.Signature, out.Token = f.sig, f.token
 	f.addSigner(&out)
-	out.TSAChain = chainOf(f.roots, f.token, stamped.Token)
+	out.TSAChain = chainOf(f.sealRoots, f.token, stamped.Token)
 	return out, nil
 }
 
@@ -163,7 +163,7 @@ func (f *fullCheck) stampedHead(ctx context.Context, c *client, last indexEvent,
 	if err != nil {
 		return proof.Checkpoint{}, receipt{}, err
 	}
-	if _, err := checkSeal(r, *f.keys, f.roots); err != nil {
+	if _, err := checkSeal(r, *f.keys, f.sealRoots); err != nil {
 		return proof.Checkpoint{}, receipt{}, unverified("", "%w", err)
 	}
 	return p.head, r, nil
@@ -295,7 +295,7 @@ func isBundleOf(name string, sum digest) bool {
 	return err == nil && b.Manifest.Artifact.SHA256 == sum.String()
 }
 
-func (d Deps) printExport(out string, c bundle.Contents, r proof.Report) error {
+func (d Deps) printExport(out, operator string, c bundle.Contents, r proof.Report) error {
 	in := r.Link(proof.LinkInclusion).Facts
 	t := term.NewTable().Row("wrote", out).Row("sha256", c.Artifact.SHA256).Row("events", strconv.Itoa(len(c.Events)))
 	if in.Size != nil {
@@ -304,15 +304,16 @@ func (d Deps) printExport(out string, c bundle.Contents, r proof.Report) error {
 	if in.GenTime != nil {
 		t.Row("stamped", in.GenTime.Format(time.RFC3339))
 	}
-	for _, a := range r.Anchors {
-		t.Row(a.Name, a.Value)
-	}
+	t.Row("log key", c.LogVKey).Row("operator key", operator)
 	for _, w := range r.Warnings {
 		d.Term.Warn("%s", w)
 	}
 	return d.Term.Print(struct {
-		Wrote  string       `json:"wrote"`
-		Events int          `json:"events"`
-		Report proof.Report `json:"report"`
-	}{out, len(c.Events), r}, t)
+		Wrote    string       `json:"wrote"`
+		SHA256   string       `json:"sha256"`
+		Events   int          `json:"events"`
+		LogVKey  string       `json:"log_vkey"`
+		Operator string       `json:"operator"` // fingerprint
+		Links    []proof.Link `json:"links"`
+	}{out, c.Artifact.SHA256, len(c.Events), c.LogVKey, operator, r.Links}, t)
 }

@@ -53,13 +53,13 @@ remembrancer sign artifact.tar.gz --key release-key.asc --out sigs/artifact.asc`
 	return cmd
 }
 
-// signer opens the key. operator is true for the operator's own.
-func (d Deps) signer(key string) (s openpgp.Signer, operator bool, err error) {
+// signer opens the key.
+func (d Deps) signer(key string) (openpgp.Signer, error) {
 	name, mend := key, "name a key file or a key of your GnuPG"
 	if key == "" {
 		dir, err := d.Dir()
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		name, mend = filepath.Join(dir, "keys", "operator.key"), "make one with: vaultmesh up; or name a key with --key"
 	}
@@ -68,24 +68,24 @@ func (d Deps) signer(key string) (s openpgp.Signer, operator bool, err error) {
 	case err == nil:
 		k, err := openpgp.ReadKey(secret, []byte(d.Term.Getenv(PassphraseVariable)))
 		if errors.Is(err, openpgp.ErrPassphrase) {
-			return nil, false, term.Errorf(term.NotAllowed, "set "+PassphraseVariable, "%s: %w", name, err)
+			return nil, term.Errorf(term.NotAllowed, "set "+PassphraseVariable, "%s: %w", name, err)
 		}
 		if err != nil {
-			return nil, false, term.Errorf(term.Usage, mend, "%s: %w", name, err)
+			return nil, term.Errorf(term.Usage, mend, "%s: %w", name, err)
 		}
-		return k, key == "", nil
+		return k, nil
 	case errors.Is(err, keys.ErrExposed):
-		return nil, false, term.As(term.NotAllowed, "chmod 600 "+name, err)
+		return nil, term.As(term.NotAllowed, "chmod 600 "+name, err)
 	case errors.Is(err, fs.ErrNotExist) && key != "":
 		g, err := keys.NewGPG(key, d.GPG)
 		if err != nil {
-			return nil, false, gpgError(err)
+			return nil, gpgError(err)
 		}
-		return g, false, nil
+		return g, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, false, term.Errorf(term.NotFound, mend, "no operator key: %w", err)
+		return nil, term.Errorf(term.NotFound, mend, "no operator key: %w", err)
 	}
-	return nil, false, err
+	return nil, err
 }
 
 func gpgError(err error) error {
@@ -107,7 +107,11 @@ func (d Deps) sign(ctx context.Context, file, key, out string, force bool, w wai
 	}
 	// The node comes first: starting it makes the operator's key.
 	return d.withNode(ctx, func(c *client) error {
-		s, operator, err := d.signer(key)
+		s, err := d.signer(key)
+		if err != nil {
+			return err
+		}
+		operator, err := c.operatorKey(ctx)
 		if err != nil {
 			return err
 		}
@@ -128,7 +132,7 @@ func (d Deps) sign(ctx context.Context, file, key, out string, force bool, w wai
 			SHA256: sum.String(), Name: filepath.Base(file), Size: size,
 			Fingerprint: s.Fingerprint(), Signature: string(asc), SignatureSHA256: hex.EncodeToString(ascSum[:]),
 		}
-		if !operator {
+		if s.Fingerprint() != operator.Fingerprint() {
 			public, err := s.PublicArmor()
 			if err != nil {
 				return gpgError(err)

@@ -193,10 +193,11 @@ func (d Deps) printReport(r *proof.Report) error {
 		t.Cells(term.Cell{Text: string(l.Name)}, term.Cell{Text: string(l.Status), Color: statusColor[l.Status]}, term.Cell{Text: l.Detail})
 	}
 	t.Text("").Text("sha256 " + r.SHA256)
+	unpinned := false
 	for _, a := range r.Anchors {
-		how := "came with the evidence: compare it with one you know from elsewhere"
-		if a.Pinned {
-			how = "named by you"
+		how := "named by you"
+		if !a.Pinned {
+			how, unpinned = "came with the evidence", true
 		}
 		t.Text("rests on " + a.Name + " " + a.Value + " (" + how + ")")
 	}
@@ -209,6 +210,9 @@ func (d Deps) printReport(r *proof.Report) error {
 	if d.Term.Format() == term.TableFormat {
 		for _, w := range r.Warnings {
 			d.Term.Warn("%s", w)
+		}
+		if unpinned && r.Verified {
+			d.Term.Note("what came with the evidence proves nothing by itself: compare it once with what you know from elsewhere")
 		}
 	}
 	return term.As(term.Unverified, "", r.Err())

@@ -318,3 +318,30 @@ func FuzzReceipt(f *testing.F) {
 		}
 	})
 }
+
+// TestTwoAuthorities: the file was stamped by one authority, the log by another.
+func TestTwoAuthorities(t *testing.T) {
+	d := newDesk(t)
+	file := d.file("report.md", "the report\n")
+	other := newFake(t)
+	ca := d.file("ca.pem", string(other.tsa.RootPEM()))
+	d.want(0, args("sign", file))
+	d.want(0, args("timestamp", file, "--tsa", other.server().URL+"/v1/timestamp", "--tsa-ca", ca))
+	d.want(4, args("verify-full", file), "token      failed")
+	d.want(0, args("verify-full", file, "--tsa-ca", ca), "verified: report.md")
+	d.want(4, args("export-proof", file, "--out", file+".proof.tgz"), "nothing was written")
+	d.want(0, args("export-proof", file, "--out", file+".proof.tgz", "--tsa-ca", ca))
+	d.want(0, args("verify-proof", file+".proof.tgz"))
+}
+
+// TestSignForAnotherOperator: the key in this data directory is not that of the
+// node that --node names, so the log must hold it.
+func TestSignForAnotherOperator(t *testing.T) {
+	d := newDesk(t)
+	elsewhere := newFake(t)
+	d.base = elsewhere.server().URL
+	file := d.file("report.md", "the report\n")
+	d.want(0, args("sign", file))
+	d.want(0, args("timestamp", file))
+	d.want(0, args("verify-full", file), "(logged)", d.node.operator.Fingerprint())
+}

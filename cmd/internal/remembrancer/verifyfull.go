@@ -1,7 +1,6 @@
 package remembrancer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +73,8 @@ type fullCheck struct {
 	haveSig    bool   // sig stands beside the file
 	haveToken  bool   // token stands beside the file
 	pinned     *openpgp.KeyRing
-	roots      tsaRoots
+	roots      tsaRoots // for the file's token: the user's alone, or the node's
+	sealRoots  tsaRoots // for the log's tokens: the node's and the user's
 	report     proof.Report
 
 	// What the log says; empty without a node.
@@ -93,7 +93,7 @@ func (d Deps) verifyFull(ctx context.Context, file, keyFile, caFile string, may 
 	f.report = proof.NewReport(filepath.Base(file), f.sum.String())
 	var err error
 	if f.needsNode(may) {
-		err = d.withNode(ctx, func(c *client) error { return f.askLog(ctx, c, caFile) })
+		err = d.withNode(ctx, func(c *client) error { return f.askLog(ctx, c) })
 	} else {
 		f.report.Miss(proof.LinkDigest, "not looked up: no node was asked")
 		f.report.Miss(proof.LinkInclusion, "not looked up: no node was asked")
@@ -157,13 +157,13 @@ func (f *fullCheck) needsNode(may []proof.LinkName) bool {
 
 // askLog fetches keys and roots and checks digest and inclusion. Its error means
 // that there is no verdict.
-func (f *fullCheck) askLog(ctx context.Context, c *client, caFile string) error {
+func (f *fullCheck) askLog(ctx context.Context, c *client) error {
 	keys, err := c.keys(ctx)
 	if err != nil {
 		return err
 	}
 	f.keys = &keys
-	if f.roots, err = c.roots(ctx, caFile); err != nil {
+	if err = f.fetchRoots(ctx, c); err != nil {
 		return err
 	}
 	f.anchor("log key", keys.vkey, false)
@@ -183,6 +183,20 @@ func (f *fullCheck) askLog(ctx context.Context, c *client, caFile string) error 
 		return nil
 	}
 	return err
+}
+
+// fetchRoots completes the user's roots with the node's: its checkpoints may be
+// stamped by another authority than the file was.
+func (f *fullCheck) fetchRoots(ctx context.Context, c *client) (err error) {
+	if f.sealRoots, err = c.roots(ctx, ""); err != nil {
+		return err
+	}
+	if f.roots.pool == nil {
+		f.roots = f.sealRoots
+		return nil
+	}
+	f.sealRoots = f.sealRoots.and(f.roots)
+	return nil
 }
 
 // checkInclusion proves the events about the file, oldest first, and the seal of
@@ -250,7 +264,7 @@ func (f *fullCheck) admit(p proven) error {
 
 func (f *fullCheck) passInclusion() error {
 	first, last := f.about[0], f.about[len(f.about)-1]
-	s, err := checkSeal(last.receipt, *f.keys, f.roots)
+	s, err := checkSeal(last.receipt, *f.keys, f.sealRoots)
 	in := f.report.Link(proof.LinkInclusion)
 	in.Facts = proof.Facts{
 		Origin: last.head.Origin, Index: &first.receipt.Index, Size: &last.head.Size, Root: last.head.Root.String(),
@@ -303,10 +317,8 @@ func (f *fullCheck) checkToken() {
 		f.report.Miss(proof.LinkToken, "%s is not there", name)
 		return
 	}
-	for _, c := range f.roots.certs {
-		if c.IsCA && bytes.Equal(c.RawSubject, c.RawIssuer) {
-			f.anchor("tsa roots", certSum(c), f.roots.pinned)
-		}
+	for _, c := range f.roots.trusted {
+		f.anchor("tsa root", certSum(c), f.roots.pinned)
 	}
 	v, err := f.d.verifyFileToken(f.file, f.sum, f.token, f.roots)
 	if err != nil {
