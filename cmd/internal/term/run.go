@@ -77,6 +77,10 @@ func formatIn(args []string) Format {
 // prepare makes groups refuse unknown words, and notes when a command's own code
 // starts.
 func prepare(c *cobra.Command, started *bool) {
+	for _, flags := range []*pflag.FlagSet{c.PersistentFlags(), c.Flags()} {
+		// fang prints the quotes that name a flag's value instead of using them.
+		flags.VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
+	}
 	if !c.Runnable() {
 		c.SuggestionsMinimumDistance = 2 // letters off
 		c.Args = cobra.ArbitraryArgs

@@ -26,7 +26,7 @@ func tree(t *Term) *cobra.Command {
 			return t.Print(map[string]string{"component": c}, NewTable().Row("component", c))
 		},
 	}
-	deploy.Flags().String("component", "", "its name")
+	deploy.Flags().String("component", "", "its `NAME`")
 	_ = deploy.MarkFlagRequired("component")
 	plain := &cobra.Command{Use: "plain", Short: "fails", RunE: func(*cobra.Command, []string) error { return errors.New("boom") }}
 	record.AddCommand(deploy)
@@ -62,6 +62,7 @@ func TestRun(t *testing.T) {
 		{"record deploy --component a -o xml", 2, "", "~use table, json or yaml"},
 		{"record deploy --nope -o json", 2, "", `~"type":"urn:vaultmesh:problem:usage"`},
 		{"record deploy --help", 0, "~tool record deploy --component api", ""},
+		{"record deploy --help ", 0, "~Its NAME", ""},
 		{"--version", 0, "~tool version", ""},
 		{"completion bash", 0, "~bash completion", ""},
 		{"", 0, "~a tool", ""},
