@@ -1,16 +1,18 @@
-// Parses an AsyncAPI document and prints its diagnostics, the channels and the
-// messages as JSON. The parser stands in NODE_MODULES, a cached folder.
+// Parses AsyncAPI documents and prints the diagnostics, channels and messages of
+// each as JSON. The parser stands in the first argument, a cached folder.
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-const [modules, document] = process.argv.slice(2);
-const require = createRequire(join(modules, 'x.js'));
-const { Parser, fromFile } = require('@asyncapi/parser');
+const [modules, ...documents] = process.argv.slice(2);
+const { Parser, fromFile } = createRequire(join(modules, 'x.js'))('@asyncapi/parser');
 
-const parser = new Parser();
-const { document: doc, diagnostics } = await fromFile(parser, document).parse();
-console.log(JSON.stringify({
-  diagnostics: diagnostics.map(({ code, message, path, severity, source }) => ({ code, message, path: path.join('.'), severity, source })),
-  channels: doc ? doc.channels().all().map((c) => c.address()) : [],
-  messages: doc ? doc.messages().all().map((m) => m.name()) : [],
-}));
+const verdicts = [];
+for (const file of documents) {
+  const { document, diagnostics } = await fromFile(new Parser(), file).parse();
+  verdicts.push({
+    diagnostics: diagnostics.map(({ code, message, path, severity }) => ({ code, message, path: path.join('.'), severity })),
+    channels: document ? document.channels().all().map((c) => c.address()) : [],
+    messages: document ? document.messages().all().map((m) => m.name()) : [],
+  });
+}
+console.log(JSON.stringify(verdicts));
