@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -122,11 +121,11 @@ func (e *Event) decode(b []byte) error {
 		case "dataschema":
 			e.DataSchema = s
 		case "time":
-			t, err := time.Parse(time.RFC3339Nano, s)
-			if err != nil || t.IsZero() {
+			t, ok := parseTime(s)
+			if !ok {
 				note("time %q is not an RFC 3339 timestamp", clip(s))
 			}
-			e.Time = t.UTC()
+			e.Time = t
 		case "traceparent":
 			e.TraceParent = s
 		case "tracestate":

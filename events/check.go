@@ -113,6 +113,17 @@ func isTime(s string) bool {
 	return frac == "" || frac[0] == '.' && len(frac) > 1 && isDigits(frac[1:])
 }
 
+// parseTime reads a timestamp of RFC 3339. Go's parser lets more pass: hours of
+// one digit, a comma before the fraction, offsets of a day and more.
+func parseTime(s string) (time.Time, bool) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.IsZero() || s[13] != ':' || strings.Contains(s, ",") {
+		return time.Time{}, false
+	}
+	offset := s[len(s)-5:]
+	return t.UTC(), s[len(s)-1] == 'Z' || offset[:2] <= "23" && offset[3:] <= "59"
+}
+
 // FormatTime writes a time as [Checker.Time] wants it.
 func FormatTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 

@@ -219,3 +219,19 @@ func BenchmarkCanonical(b *testing.B) {
 		}
 	}
 }
+
+func TestTimesAreStrict(t *testing.T) {
+	good, err := sampleEvent().Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]bool{
+		"2026-11-23T03:19:00Z": true, "2026-11-23T03:19:00.5+05:30": true, "2026-11-23T3:19:00Z": false,
+		"2026-11-23T03:19:00,5Z": false, "2026-11-23T03:19:00+24:00": false, "2026-11-23T03:19:00-01:60": false, "2026-02-29T00:00:00Z": false,
+	} {
+		_, _, err := Parse(bytes.Replace(good, []byte("2026-11-23T03:19:00.12Z"), []byte(at), 1))
+		if (err == nil) != want {
+			t.Errorf("time %s: %v", at, err)
+		}
+	}
+}
