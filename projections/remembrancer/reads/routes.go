@@ -44,7 +44,7 @@ type Doors struct {
 	// PublicLog lets everyone read event bodies at /tile/entries.
 	PublicLog bool
 
-	Clock      func() time.Time                                         // nil is time.Now; for deadlines only
+	Clock      func() time.Time                                         // nil is time.Now; must be the machine's, connections are cut by it
 	Ticker     func(time.Duration) (tick <-chan time.Time, stop func()) // nil is time.NewTicker
 	Heartbeat  time.Duration                                            // 0 is 15 s
 	SlowReader time.Duration                                            // how long a stream waits for its reader; 0 is 10 s

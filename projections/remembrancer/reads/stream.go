@@ -102,26 +102,24 @@ func (s *sse) send(block []byte) error {
 }
 
 func (s *sse) event(e ledger.Entry) error {
-	b := append(s.line[:0], "id: "...)
-	b = strconv.AppendUint(b, e.Index, 10)
-	b = append(b, "\nevent: "...)
-	b = append(b, e.Event.Type...)
-	b = append(b, "\ndata: "...)
-	b = append(b, e.Bytes...) // canonical JSON has no line ends
-	s.line = append(b, "\n\n"...)
+	s.line = strconv.AppendUint(append(s.line[:0], "id: "...), e.Index, 10)
+	s.line = append(s.line, "\nevent: "...)
+	s.line = append(s.line, e.Event.Type...)
+	s.line = append(s.line, "\ndata: "...)
+	s.line = append(s.line, e.Bytes...) // canonical JSON has no line ends
+	s.line = append(s.line, "\n\n"...)
 	return s.send(s.line)
 }
 
 // heartbeat sends a comment and where a reconnecting reader goes on: an id
 // without data dispatches nothing but is remembered.
 func (s *sse) heartbeat(next uint64) error {
-	b := append(s.line[:0], ": heartbeat\n"...)
+	s.line = append(s.line[:0], ": heartbeat\n"...)
 	if next > 0 {
-		b = append(b, "id: "...)
-		b = strconv.AppendUint(b, next-1, 10)
-		b = append(b, '\n')
+		s.line = append(s.line, "id: "...)
+		s.line = append(strconv.AppendUint(s.line, next-1, 10), '\n')
 	}
-	s.line = append(b, '\n')
+	s.line = append(s.line, '\n')
 	return s.send(s.line)
 }
 
@@ -146,9 +144,7 @@ func (d *doors) stream(w http.ResponseWriter, r *http.Request) error {
 	defer stop()
 	// The status goes out with the first block, so that a subscriber knows that
 	// what comes from now on reaches it.
-	if err := s.heartbeat(from); err != nil {
-		return nil //nolint:nilerr // the reader has gone
-	}
+	err = s.heartbeat(from)
 	idle := func(next uint64, changed <-chan struct{}) error {
 		for {
 			select {
@@ -165,14 +161,16 @@ func (d *doors) stream(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 	}
-	err = d.r.Feed(r.Context(), from, filter, func(e ledger.Entry) error {
-		select {
-		case <-d.o.Done:
-			return errEnd
-		default:
-			return s.event(e)
-		}
-	}, idle)
+	if err == nil {
+		err = d.r.Feed(r.Context(), from, filter, func(e ledger.Entry) error {
+			select {
+			case <-d.o.Done:
+				return errEnd
+			default:
+				return s.event(e)
+			}
+		}, idle)
+	}
 	if errors.Is(err, errEnd) {
 		_ = s.rc.SetWriteDeadline(time.Time{})
 	}

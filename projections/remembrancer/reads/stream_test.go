@@ -124,11 +124,10 @@ func TestStreamFilters(t *testing.T) {
 		"?from=0&source=/ci&source=/cd&type=cloud.vaultmesh.inci*":   "bad inc end",
 		"?from=0&type=cloud.vaultmesh.decision.recorded&type=cloud*": "id-0 id-1 adr bad inc end",
 	} {
-		f, from := Filter{}, uint64(0)
 		d := &doors{r: w.reader}
 		req, err := http.NewRequest(http.MethodGet, "/v1/events/stream"+query, nil)
 		w.check(err)
-		f, from, err = d.streamQuery(req)
+		f, from, err := d.streamQuery(req)
 		w.check(err)
 		var got []string
 		err = w.reader.Feed(context.Background(), from, f, func(e ledger.Entry) error {
