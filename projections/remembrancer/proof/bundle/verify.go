@@ -6,10 +6,11 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"vaultmesh.cloud/vaultmesh/events"
 	"vaultmesh.cloud/vaultmesh/projections/remembrancer/proof"
@@ -20,8 +21,12 @@ import (
 // signedType is the event by which the log knows who signed an artifact.
 const signedType = "artifact.signed"
 
-// artifactDomain holds every event whose data.sha256 names a file.
-const artifactDomain events.Domain = "artifact"
+// Domains whose events name a file: by data.sha256, or a deployment's by
+// data.evidence.sha256.
+const (
+	artifactDomain events.Domain = "artifact"
+	deployDomain   events.Domain = "deploy"
+)
 
 // Verify checks all four links of a bundle, offline. The report's verdict allows
 // nothing to be missing; call its Conclude to allow a link. An error means that
@@ -227,14 +232,18 @@ func (v *verifier) checkCosignatures() {
 	}
 }
 
-// aboutArtifact is an event of the artifact domain, with what this package reads
-// in its data. Other members are the schema's business.
+// aboutArtifact is an event about a file: of the artifact domain, or a deployment
+// whose evidence it is. Of its data this package reads these members, by their
+// exact names; others are the schema's business.
 type aboutArtifact struct {
 	event           events.Event
 	SHA256          string `json:"sha256"`
 	Fingerprint     string `json:"fingerprint"`
 	SignatureSHA256 string `json:"signature_sha256"` // of the signature file
 	TokenSHA256     string `json:"token_sha256"`     // of the time-stamp response
+	Evidence        struct {
+		SHA256 string `json:"sha256"`
+	} `json:"evidence"` // of a deployment
 }
 
 // warnUnlogged reports a signature or token other than those that the log holds:
@@ -259,7 +268,14 @@ func (v *verifier) warnUnlogged(path string, logged func(aboutArtifact) string) 
 func parseAbout(body []byte, sum string) (aboutArtifact, bool) {
 	var a aboutArtifact
 	e, canonical, err := events.Parse(body)
-	if err != nil || !bytes.Equal(canonical, body) || e.Type.Domain() != artifactDomain || json.Unmarshal(e.Data, &a) != nil {
+	if err != nil || !bytes.Equal(canonical, body) || json.Unmarshal(e.Data, &a) != nil {
+		return a, false
+	}
+	switch e.Type.Domain() {
+	case artifactDomain:
+	case deployDomain:
+		a = aboutArtifact{SHA256: a.Evidence.SHA256}
+	default:
 		return a, false
 	}
 	a.event, a.Fingerprint = e, strings.ToUpper(a.Fingerprint)

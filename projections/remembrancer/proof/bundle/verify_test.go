@@ -292,6 +292,25 @@ func TestUnrelatedEventAndForeignGuideAreReported(t *testing.T) {
 	}
 }
 
+// A deployment is about the file that is its evidence; names that differ in case
+// are other names.
+func TestDeploymentsNameTheirEvidence(t *testing.T) {
+	w := newWorld(t, "a")
+	deploy := w.add("deploy.recorded", map[string]any{"component": "app", "evidence": map[string]any{"sha256": hexSum(artifact)}})
+	if r := verify(t, w.contents(w.operator, deploy), given(), Trust{}); strings.Contains(strings.Join(r.Warnings, " "), "no event about") || r.Link(proof.LinkDigest).Status != proof.StatusOK {
+		t.Errorf("%v %v", r.Err(), r.Warnings)
+	}
+	for name, data := range map[string]map[string]any{
+		"deploy.recorded": {"sha256": hexSum(artifact), "Evidence": map[string]any{"sha256": hexSum(artifact)}},
+		"artifact.signed": {"SHA256": hexSum(artifact)},
+		"decision.signed": {"sha256": hexSum(artifact)},
+	} {
+		if r := verify(t, w.contents(w.operator, w.add(name, data)), given(), Trust{}); r.Link(proof.LinkDigest).Status != proof.StatusFailed {
+			t.Errorf("%s %v: %v", name, data, r.Link(proof.LinkDigest))
+		}
+	}
+}
+
 // A TSA may stamp another digest than SHA-256; then the file itself is needed.
 func TestTokenOverSHA512(t *testing.T) {
 	w := newWorld(t, "a")
