@@ -206,7 +206,7 @@ func TestStreamSlowReader(t *testing.T) {
 	ended := make(chan struct{})
 	w := newWorld(t, func(_ *Options, d *Doors) { d.SlowReader = 50 * time.Millisecond })
 	big := strings.Repeat("x", 8<<10)
-	for range 10 { // far more than the buffers of a connection
+	for range 4 { // 6 MB, more than the buffers of a connection
 		var msgs []ledger.Message
 		for i := range 200 {
 			e, err := w.registry.New(&remembrancer.DeployRecorded{Component: "api", Version: "v1", Notes: big}, eventOrigin(fmt.Sprint(w.seq["events"], "-", i), "/ci"))
@@ -230,6 +230,7 @@ func TestStreamSlowReader(t *testing.T) {
 	conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
 	w.check(err)
 	defer conn.Close()
+	w.check(conn.(*net.TCPConn).SetReadBuffer(4 << 10))
 	fmt.Fprintf(conn, "GET /v1/events/stream?from=0 HTTP/1.1\r\nHost: x\r\n\r\n")
 	select {
 	case <-ended:
