@@ -92,8 +92,8 @@ func (d Deps) exportProof(ctx context.Context, file, out, ca string, within time
 			return err
 		}
 		report.Conclude(may...)
-		if err := report.Err(); err != nil {
-			return unverified("sign and timestamp the file first, or allow what is missing with --allow-missing", "nothing was written: %w", err)
+		if err := notProven(&report, "sign and timestamp the file first, or allow what is missing with --allow-missing"); err != nil {
+			return fmt.Errorf("nothing was written: %w", err)
 		}
 		if err := writeFile(out, b.Bytes(), 0o644, force || isBundleOf(out, f.sum)); err != nil {
 			return err

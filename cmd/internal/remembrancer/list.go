@@ -150,7 +150,7 @@ remembrancer timeline --since 2025-10-01 --until 2025-10-31T12:00:00Z`,
 						t.Text("")
 					}
 					day = today
-					t.Text(cmp.Or(day, "no date"))
+					t.Heading(cmp.Or(day, "no date"))
 				}
 				t.Row(moment(it.Time, time.TimeOnly), it.kind(), it.title(), "#"+strconv.FormatUint(it.Index, 10))
 			}

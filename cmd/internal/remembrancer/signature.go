@@ -215,5 +215,14 @@ func (d Deps) printReport(r *proof.Report) error {
 			d.Term.Note("what came with the evidence proves nothing by itself: compare it once with what you know from elsewhere")
 		}
 	}
-	return term.As(term.Unverified, "", r.Err())
+	return notProven(r, "")
+}
+
+// notProven is the verdict as an error of its own exit code; nil if it is proven.
+func notProven(r *proof.Report, mend string) error {
+	err := r.Err()
+	if err == nil {
+		return nil
+	}
+	return unverified(mend, "%s", strings.TrimSuffix(err.Error(), ": "+proof.ErrNotProven.Error()))
 }

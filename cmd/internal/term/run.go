@@ -31,17 +31,31 @@ func (t *Term) Run(ctx context.Context, root *cobra.Command, args []string) int 
 	root.SetOut(t.helpWriter(args))
 	root.SetErr(t.stderr)
 	root.SetFlagErrorFunc(flagError)
+	root.SilenceErrors, root.SilenceUsage = true, true
 	started := false
 	prepare(root, &started)
-	err := fang.Execute(ctx, root, fang.WithoutVersion(),
-		fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {})) // printed below, once
+	var help *cobra.Command
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) { help = c })
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil && help != nil {
+		err = showHelp(ctx, root, help)
+	}
 	if err != nil {
 		if !started && KindOf(err) == Failure {
-			err = As(Usage, seeHelp(root), err)
+			err = As(Usage, seeHelp(cmd), err)
 		}
 		t.printError(root.Name(), err)
 	}
 	return ExitCode(err)
+}
+
+// showHelp has fang print the help of a command. fang does nothing else here: it
+// asks the terminal for its colours, also before it reports an error, and waits
+// for an answer that some terminals never give.
+func showHelp(ctx context.Context, root, c *cobra.Command) error {
+	path := strings.Fields(c.CommandPath())[1:]
+	root.SetArgs(append(path, "--help"))
+	return fang.Execute(ctx, root, fang.WithoutVersion(), fang.WithoutManpage())
 }
 
 // helpWriter hides the terminal from fang if colours are not wanted.

@@ -14,8 +14,9 @@ type Table struct {
 
 // line is a row of cells, or one line of text across all columns.
 type line struct {
-	cells []Cell
-	text  string
+	cells   []Cell
+	text    string
+	heading bool
 }
 
 // A Cell is one field of a table.
@@ -64,8 +65,13 @@ func (t *Table) Cells(cells ...Cell) *Table {
 	return t
 }
 
-// Text adds a line across all columns, such as the heading of a group; an empty
-// one leaves space.
+// Heading adds a line across all columns that names what follows.
+func (t *Table) Heading(s string) *Table {
+	t.lines = append(t.lines, line{text: s, heading: true})
+	return t
+}
+
+// Text adds a line across all columns; an empty one leaves space.
 func (t *Table) Text(s string) *Table {
 	t.lines = append(t.lines, line{text: s})
 	return t
@@ -97,7 +103,7 @@ func (t *Table) render(color bool) []byte {
 	var b strings.Builder
 	for n, l := range all {
 		if l.cells == nil {
-			b.WriteString(paint(Safe(l.text), bold, color && l.text != "") + "\n")
+			b.WriteString(paint(Safe(l.text), bold, color && l.heading) + "\n")
 			continue
 		}
 		var row strings.Builder

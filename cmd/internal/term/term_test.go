@@ -58,7 +58,7 @@ func TestRun(t *testing.T) {
 		{"record deplyo", 2, "", "tool: unknown command \"deplyo\" for \"tool record\"\n  mend: did you mean tool record deploy?\n"},
 		{"record deploy --componet x", 2, "", "tool: tool record deploy: unknown flag: --componet\n  mend: did you mean --component?\n"},
 		{"record deploy", 2, "", "~required flag"},
-		{"record deploy --component a b", 2, "", "~mend: see tool --help"},
+		{"record deploy --component a b", 2, "", "~mend: see tool record deploy --help"},
 		{"record deploy --component a -o xml", 2, "", "~use table, json or yaml"},
 		{"record deploy --nope -o json", 2, "", `~"type":"urn:vaultmesh:problem:usage"`},
 		{"record deploy --help", 0, "~tool record deploy --component api", ""},
