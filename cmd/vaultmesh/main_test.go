@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -138,6 +139,39 @@ func TestANodeThatWasKilledStartsAgain(t *testing.T) {
 	again := up(t, dir)
 	if again.Origin != n.Origin {
 		t.Errorf("the origin changed from %s to %s", n.Origin, again.Origin)
+	}
+}
+
+// Fault row 1, reduced: killed at any point of its start, a node starts again, with
+// the same tokens once it had some.
+func TestKilledWhileStarting(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	dir := filepath.Join(t.TempDir(), "data")
+	var token []byte
+	for range 12 {
+		c := exec.Command(os.Args[0], "up", "--data", dir, "--http", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--reserve", "1MiB")
+		c.Env = append(os.Environ(), asProgram+"=1", "XDG_CONFIG_HOME="+t.TempDir())
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Wait()
+		now, err := os.ReadFile(daemon.TokenPath(dir, daemon.Admin))
+		if token != nil && !bytes.Equal(token, now) {
+			t.Fatalf("the token changed: %v", err)
+		}
+		if err == nil {
+			token = now
+		}
+	}
+	up(t, dir)
+	if now, _ := os.ReadFile(daemon.TokenPath(dir, daemon.Admin)); token != nil && !bytes.Equal(token, now) || len(now) < 43 {
+		t.Errorf("the token is %d bytes, or another", len(now))
 	}
 }
 

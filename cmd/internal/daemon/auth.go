@@ -263,7 +263,7 @@ func (v *oidcVerifier) verify(ctx context.Context, token redact.Secret) (Princip
 	if err != nil {
 		return Principal{}, err
 	}
-	t, err := verifier.Verify(v.context(ctx), token.Reveal())
+	t, err := verifier.Verify(ctx, token.Reveal())
 	if err != nil {
 		return Principal{}, err
 	}

@@ -46,6 +46,7 @@ type issuer struct {
 	key    *ecdsa.PrivateKey
 	asked  atomic.Int32
 	broken atomic.Bool
+	keys   atomic.Pointer[string] // base URL of the keys, if another
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -62,7 +63,11 @@ func newIssuer(t *testing.T) *issuer {
 			http.Error(w, "down", http.StatusBadGateway)
 			return
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys", "authorization_endpoint": i.URL, "token_endpoint": i.URL,
+		keys := i.URL
+		if other := i.keys.Load(); other != nil {
+			keys = *other
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": keys + "/keys", "authorization_endpoint": i.URL, "token_endpoint": i.URL,
 			"id_token_signing_alg_values_supported": []string{"ES256"}})
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
@@ -183,6 +188,22 @@ func TestIssuerThatIsDownKeepsNobodyElseOut(t *testing.T) {
 	skew.Store(int64(askAgain))
 	if got := ask(jwt); got != 200 {
 		t.Errorf("after the issuer came back: %d", got)
+	}
+}
+
+// Fault row 29: an issuer cannot make the node fetch keys from inside.
+func TestKeysOfAnIssuerAreNotInside(t *testing.T) {
+	inside := newIssuer(t)
+	idp := newIssuer(t)
+	idp.keys.Store(&inside.URL)
+	r, _, log := start(t, func(o *Options) {
+		withEcho(o)
+		o.Config.OIDC = OIDC{Issuer: idp.URL, Audience: "vm", RoleClaim: "roles", Roles: map[string]string{"ops": "admin"}}
+	})
+	req := request(t, "GET", base(r)+"/v1/admin/x", nil)
+	req.Header.Set("Authorization", "Bearer "+idp.token(t, inside.key, jose.ES256, map[string]any{"roles": "ops"}))
+	if resp, b := do(t, req); resp.StatusCode != 401 || inside.asked.Load() != 0 || !strings.Contains(log.String(), "refused to connect") {
+		t.Errorf("%d %s, asked %d times", resp.StatusCode, b, inside.asked.Load())
 	}
 }
 

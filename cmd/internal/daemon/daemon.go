@@ -236,11 +236,13 @@ func (s *starter) layers(ctx context.Context) error {
 		Dir: s.Config.Data, Config: s.Config, Registry: registry, Conn: s.conn, Authority: s.authority, Blobs: blobs,
 		Metrics: s.registry, Clock: s.Clock, Rand: s.Rand, Listens: s.Listen, core: c,
 	}
-	s.node.Ready("broker", func(context.Context) error {
+	s.node.Ready("broker", func(ctx context.Context) error {
 		if !s.conn.NATS().IsConnected() {
 			return bus.ErrUnavailable
 		}
-		return nil
+		// After an error of the disk the server goes on without JetStream.
+		_, err := s.conn.JetStream().AccountInfo(ctx)
+		return err
 	})
 	for _, l := range s.Layers {
 		if err := s.startLayer(ctx, l); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -19,12 +20,13 @@ import (
 // the first token comes, so that its being down does not keep the node down.
 type oidcVerifier struct {
 	config OIDC
-	client *http.Client
+	client *http.Client // to the issuer
 	clock  func() time.Time
 	memory memory
 
 	mu       sync.Mutex
 	verifier *oidc.IDTokenVerifier // guarded by mu; nil until the issuer answered
+	keys     *http.Client          // guarded by mu; to the issuer's keys
 	tried    time.Time             // guarded by mu
 	err      error                 // guarded by mu; of the last try
 }
@@ -32,11 +34,16 @@ type oidcVerifier struct {
 // askAgain is how long the issuer is left alone after it did not answer.
 const askAgain = 5 * time.Second
 
+const (
+	oidcTimeout = 5 * time.Second
+	oidcMaxBody = 1 << 20
+)
+
 func newOIDC(c OIDC, clock func() time.Time) (*oidcVerifier, error) {
 	if c.Issuer == "" {
 		return nil, nil
 	}
-	client, err := dial.NewClient(dial.Options{URL: c.Issuer, Operator: true, Timeout: 5 * time.Second, MaxBody: 1 << 20})
+	client, err := dial.NewClient(dial.Options{URL: c.Issuer, Operator: true, Timeout: oidcTimeout, MaxBody: oidcMaxBody})
 	if err != nil {
 		return nil, fmt.Errorf("OpenID issuer: %w", err)
 	}
@@ -44,8 +51,14 @@ func newOIDC(c OIDC, clock func() time.Time) (*oidcVerifier, error) {
 }
 
 func (v *oidcVerifier) close() {
-	if v != nil {
-		v.client.CloseIdleConnections()
+	if v == nil {
+		return
+	}
+	v.client.CloseIdleConnections()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keys != nil {
+		v.keys.CloseIdleConnections()
 	}
 }
 
@@ -71,11 +84,43 @@ func (v *oidcVerifier) ready(ctx context.Context) (*oidc.IDTokenVerifier, error)
 		v.err = fmt.Errorf("the OpenID issuer does not answer: %w", err)
 		return nil, v.err
 	}
-	v.verifier = provider.Verifier(&oidc.Config{
+	var found struct {
+		Keys string `json:"jwks_uri"`
+	}
+	if err := provider.Claims(&found); err != nil {
+		v.err = fmt.Errorf("the OpenID issuer's discovery document: %w", err)
+		return nil, v.err
+	}
+	if err := v.keysFrom(found.Keys); err != nil {
+		v.err = err
+		return nil, v.err
+	}
+	keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.WithoutCancel(ctx), v.keys), found.Keys)
+	v.verifier = oidc.NewVerifier(v.config.Issuer, keys, &oidc.Config{
 		ClientID: v.config.Audience, Now: v.clock,
 		SupportedSigningAlgs: []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA},
 	})
 	return v.verifier, nil
+}
+
+// keysFrom makes the client for the signing keys. Some issuers keep them on another
+// host; that is not a URL of the operator, so it has no exception for addresses
+// inside.
+func (v *oidcVerifier) keysFrom(keysURL string) error {
+	keys, err := url.Parse(keysURL)
+	issuer, err2 := url.Parse(v.config.Issuer)
+	if err := errors.Join(err, err2); err != nil {
+		return fmt.Errorf("the OpenID issuer's keys: %w", err)
+	}
+	if keys.Scheme == issuer.Scheme && keys.Host == issuer.Host {
+		v.keys = v.client
+		return nil
+	}
+	v.keys, err = dial.NewClient(dial.Options{URL: keysURL, Timeout: oidcTimeout, MaxBody: oidcMaxBody})
+	if err != nil {
+		return fmt.Errorf("the OpenID issuer's keys: %w", err)
+	}
+	return nil
 }
 
 // principal maps claims. The strongest role that the token has counts; a token
