@@ -16,7 +16,8 @@
 // stderr): "…" or "..." stands for any text, alone on a line for any lines. No
 // lines below a command mean that its output is not looked at. A command must
 // exit with 0, or with what a trailing comment "# exit 4" says. "vaultmesh up"
-// starts a node in the background, with free ports. The default addresses of a
+// starts a node in the background, with free ports (a second one in the
+// same group is node2: NODE2_HTTP, ...). The default addresses of a
 // node are replaced by its actual ones. A block of sh is run as a whole and
 // stops at the first failure.
 package document

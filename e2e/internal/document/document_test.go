@@ -142,6 +142,7 @@ func TestScript(t *testing.T) {
 		{Line: 2, Text: "vaultmesh up --name x.example/log &\n"},
 		{Line: 3, File: "t.yaml", Text: "a: 1\n"},
 		{Line: 4, Text: "vaultmesh up --help | head\n", Exit: 2},
+		{Line: 5, Text: "vaultmesh up --data b --http 127.0.0.1:0\n", NeedsUp: true},
 	}}
 	want := `# README.md:1
 document 000 0
@@ -151,6 +152,8 @@ startnode --name x.example/log
 cp .doc/002.file t.yaml
 # README.md:4
 document 003 2
+# README.md:5
+startnode -as node2 --data b --http 127.0.0.1:0
 -- .doc/000.sh --
 echo 1
 -- .doc/000.out --

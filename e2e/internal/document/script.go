@@ -16,16 +16,19 @@ var up = regexp.MustCompile(`^vaultmesh\s+up\b([^|;<>'"$]*?)(?:\s*&)?\s*$`)
 func (g Group) Script(name string) []byte {
 	var a txtar.Archive
 	script := &strings.Builder{}
-	running := false
+	nodes := 0
 	for i, s := range g.Steps {
 		fmt.Fprintf(script, "# %s:%d\n", name, s.Line)
-		if s.NeedsUp && !running {
+		if s.NeedsUp && nodes == 0 {
 			script.WriteString("startnode\n")
-			running = true
+			nodes++
 		}
 		if m := up.FindStringSubmatch(s.Text); m != nil && s.File == "" {
-			fmt.Fprintf(script, "startnode%s\n", strings.TrimRight(m[1], " \n"))
-			running = true
+			name := "" // the second is node2: its variables are NODE2_HTTP, ...
+			if nodes++; nodes > 1 {
+				name = fmt.Sprintf(" -as node%d", nodes)
+			}
+			fmt.Fprintf(script, "startnode%s%s\n", name, strings.TrimRight(m[1], " \n"))
 			continue
 		}
 		n := fmt.Sprintf("%03d", i)
