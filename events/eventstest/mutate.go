@@ -155,7 +155,7 @@ func number(v any) (int, bool) {
 }
 
 // mutate makes one change at a time, at every place of every example.
-func (s schema) mutate(t *testing.T) {
+func (s schema) mutate(t testing.TB) {
 	for i, data := range s.examples {
 		for _, p := range places(decode(t, data), s.doc, nil) {
 			try := func(what string, with any) {
