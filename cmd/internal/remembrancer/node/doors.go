@@ -50,7 +50,7 @@ var needs = map[reads.Need]daemon.Role{
 // mount opens the layer's doors.
 func (p *part) mount() {
 	n := p.n
-	routes := reads.Routes(p.reader, reads.Doors{Keys: p.publicKey, Fail: daemon.WriteError, PublicLog: n.Config.PublicLog, Clock: n.Clock})
+	routes := reads.Routes(p.reader, reads.Doors{Keys: p.publicKey, Fail: daemon.WriteError, PublicLog: n.Config.PublicLog})
 	for _, r := range append(routes, record.Routes(p.recorder, record.Doors{Principal: speaker, Fail: daemon.WriteError})...) {
 		h := r.Handler
 		if r.Pattern == "GET /v1/events/stream" {

@@ -127,7 +127,7 @@ func (p *part) open() error {
 	p.reader = reads.New(reads.Options{Ledger: p.log, Heads: p.heads, Registry: p.n.Registry})
 	p.voices = newVoices(p.n)
 	p.recorder = record.New(record.Options{
-		Registry: p.n.Registry, Log: p.log, Seals: sealed{p.reader, p.heads}, Private: private, Clock: p.n.Clock, Rand: p.n.Rand,
+		Registry: p.n.Registry, Log: p.log, Seals: p.reader, Private: private, Clock: p.n.Clock, Rand: p.n.Rand,
 		Publisher: func(producer events.Producer) (record.Publisher, error) { return p.voices.of(producer) },
 	})
 	return nil
@@ -145,18 +145,6 @@ type blobs struct{ *bus.Blobs }
 func (b blobs) Put(ctx context.Context, data []byte) (string, error) {
 	d, err := b.Blobs.Put(ctx, data)
 	return string(d), err
-}
-
-// sealed tells the recorder what is sealed.
-type sealed struct {
-	*reads.Reader
-	heads *receipts.Store
-}
-
-// Sealed implements record.Seals.
-func (s sealed) Sealed() uint64 {
-	h, _ := s.heads.Latest()
-	return h.Size
 }
 
 // verifyHead refuses a head of HEADS that the log's key did not sign.
