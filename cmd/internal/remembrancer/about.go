@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"vaultmesh.cloud/vaultmesh/cmd/internal/term"
 	"vaultmesh.cloud/vaultmesh/events"
 )
 
@@ -46,13 +47,17 @@ func (c *client) artifact(ctx context.Context, sum digest) (artifact, error) {
 	return a, err
 }
 
-// prove1 asks for the receipt of a listed event and checks it.
-func (c *client) prove1(ctx context.Context, e indexEvent, vkey string) (proven, error) {
+// prove1 asks for the receipt of a listed event and checks it. With stamped it
+// prefers a checkpoint that has a token: the smallest one need never get one.
+func (c *client) prove1(ctx context.Context, e indexEvent, vkey string, stamped bool) (proven, error) {
 	parsed, _, err := events.Parse(e.Event)
 	if err != nil {
 		return proven{}, unverified("", "event at index %d: %w", e.Index, err)
 	}
-	r, err := c.receipt(ctx, parsed.ID, parsed.Source, 0, false)
+	r, err := c.receipt(ctx, parsed.ID, parsed.Source, 0, stamped)
+	if k := term.KindOf(err); stamped && (k == term.Unavailable || k == term.NotFound) {
+		r, err = c.receipt(ctx, parsed.ID, parsed.Source, 0, false)
+	}
 	if err != nil {
 		return proven{}, err
 	}

@@ -160,6 +160,9 @@ func TestVerifyFullUnsealed(t *testing.T) {
 	d.want(0, args("sign", file))
 	d.want(0, args("timestamp", file))
 	d.want(0, args("verify-full", file), "has no time-stamp yet")
+	d.node.unstamped = false
+	d.node.add("deploy.recorded", "api", map[string]any{"component": "api", "version": "v1"}, "")
+	d.want(0, args("verify-full", file), "checkpoint of 3 entries, signed and sealed, stamped")
 	d.node.unsealed = true
 	other := d.file("other.md", "other\n")
 	d.want(0, args("sign", other, "--no-wait"))

@@ -212,8 +212,8 @@ func (f *fullCheck) checkInclusion(ctx context.Context, c *client, found artifac
 		events = slices.Concat(events[:maxProven/2], events[len(events)-maxProven/2:])
 	}
 	var missing error
-	for _, e := range events {
-		p, err := c.prove1(ctx, e, f.keys.vkey)
+	for i, e := range events {
+		p, err := c.prove1(ctx, e, f.keys.vkey, i == len(events)-1)
 		switch {
 		case term.KindOf(err) == term.Unavailable || term.KindOf(err) == term.NotFound:
 			missing = err // recorded, not sealed yet
