@@ -113,8 +113,10 @@ func (p *part) info() {
 		m := map[string]any{
 			"size": head.Size, "root": hex.EncodeToString(head.Root[:]),
 			"sealed_size": sealed.Size, "stamped_size": p.heads.Stamped(), "position": head.Position.String(),
-			"operator_fingerprint": p.keys.Operator.Fingerprint(), "node_fingerprint": p.keys.Node.Fingerprint(),
 			"log_vkey": p.keys.VKey, "tsas": p.tsa.names, "development_tsa": p.tsa.development,
+		}
+		if p.keys.Operator != nil {
+			m["operator_fingerprint"], m["node_fingerprint"] = p.keys.Operator.Fingerprint(), p.keys.Node.Fingerprint()
 		}
 		if why := p.regressed.Load(); why != nil {
 			m["alarm"] = (*why).Error()

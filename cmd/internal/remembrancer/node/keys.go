@@ -36,16 +36,51 @@ const (
 	tsaRoot        = "tsa-root.pem"
 )
 
-// A keyring holds the keys of one node.
+// A keyring holds the keys of one node. One that does not seal has the public
+// halves only.
 type keyring struct {
-	Operator *openpgp.Key
-	Node     *openpgp.Key
-	Log      note.Signer
+	Operator *openpgp.Key // nil without secrets
+	Node     *openpgp.Key // nil without secrets
+	Log      note.Signer  // nil without secrets
 	Origin   string
 	VKey     string // the log's verifier key
 
-	operatorASC []byte
-	nodeASC     []byte
+	operatorASC []byte // empty if this node does not know it
+	nodeASC     []byte // empty if this node does not know it
+}
+
+// openPublic reads the keys of a log that another node seals.
+func openPublic(dir, origin string) (*keyring, error) {
+	var k keyring
+	path := filepath.Join(dir, logPublic)
+	b, err := os.ReadFile(path) //nolint:gosec // the data directory
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("a node without the role %s needs to know whose log it folds: copy %s of the node that seals to %s", roleSeal, logPublic, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the log's key: %w", err)
+	}
+	k.VKey = strings.TrimSpace(string(b))
+	if k.Origin, _, err = proof.ParseVKey(k.VKey); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if origin != "" && origin != k.Origin {
+		return nil, fmt.Errorf("%s is the key of the log %s, not of %s: leave --name out, or copy the right key", path, k.Origin, origin)
+	}
+	for name, into := range map[string]*[]byte{operatorPublic: &k.operatorASC, nodePublic: &k.nodeASC} {
+		b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the data directory
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read a public key: %w", err)
+		}
+		*into = b
+	}
+	return &k, nil
+}
+
+// hasSecrets reports whether the log's signing key is here.
+func hasSecrets(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, logSecret))
+	return err == nil
 }
 
 // openKeys reads the keys in dir, making on the first start those that are

@@ -77,7 +77,12 @@ func start(ctx context.Context, n *daemon.Node) (func(context.Context) error, er
 	p := &part{n: n}
 	keyDir := filepath.Join(n.Dir, "keys")
 	var err error
-	if p.keys, err = openKeys(keyDir, n.Config.Name, hostName(), n.Clock(), n.Rand); err != nil {
+	if n.HasRole(roleSeal) || hasSecrets(keyDir) {
+		p.keys, err = openKeys(keyDir, n.Config.Name, hostName(), n.Clock(), n.Rand)
+	} else {
+		p.keys, err = openPublic(keyDir, n.Config.Name)
+	}
+	if err != nil {
 		return nil, err
 	}
 	n.SetOrigin(p.keys.Origin)
