@@ -24,6 +24,10 @@ const (
 	maxCode     = 48
 	maxStrategy = 64
 	maxRegion   = 64
+	maxPrices   = 64
+	maxPolicies = 16
+
+	ppm = 1_000_000 // of 1
 )
 
 // code checks an identifier that programs compare, such as "h100_80gb": a to z,

@@ -12,9 +12,14 @@ func Definitions() []events.Definition {
 		{Type: RouteRequestedType, Schema: "aurora/route.requested.v1.json", New: func() events.Payload { return new(RouteRequested) }},
 		{Type: RouteDecidedType, Schema: "aurora/route.decided.v1.json", New: func() events.Payload { return new(RouteDecided) }},
 		{Type: RouteRefusedType, Schema: "aurora/route.refused.v1.json", New: func() events.Payload { return new(RouteRefused) }},
+		{Type: RouteIntendedType, Schema: "aurora/route.intended.v1.json", New: func() events.Payload { return new(RouteIntended) }},
+		{Type: RouteAdoptedType, Schema: "aurora/route.adopted.v1.json", New: func() events.Payload { return new(RouteAdopted) }},
 		{Type: RouteStartedType, Schema: "aurora/route.started.v1.json", New: func() events.Payload { return new(RouteStarted) }},
+		{Type: RouteProgressedType, Schema: "aurora/route.progressed.v1.json", New: func() events.Payload { return new(RouteProgressed) }},
 		{Type: RouteFinishedType, Schema: "aurora/route.finished.v1.json", New: func() events.Payload { return new(RouteFinished) }},
 		{Type: RouteFailedType, Schema: "aurora/route.failed.v1.json", New: func() events.Payload { return new(RouteFailed) }},
+		{Type: RouteUnknownType, Schema: "aurora/route.unknown.v1.json", New: func() events.Payload { return new(RouteUnknown) }},
+		{Type: RouteReapedType, Schema: "aurora/route.reaped.v1.json", New: func() events.Payload { return new(RouteReaped) }},
 		{Type: SLOReportedType, Schema: "aurora/slo.reported.v1.json", New: func() events.Payload { return new(SLOReported) }},
 	}
 }

@@ -1,17 +1,6 @@
 package aurora
 
-import (
-	"encoding/json"
-	"fmt"
-
-	"vaultmesh.cloud/vaultmesh/events"
-	"vaultmesh.cloud/vaultmesh/events/canon"
-)
-
-// MaxDocument is how many canonical bytes of a treaty its parties should write,
-// so that it fits an event beside its signatures. A schema cannot say this: the
-// producer does, and the bound of every event holds anyway.
-const MaxDocument = 40 << 10
+import "vaultmesh.cloud/vaultmesh/events"
 
 // A TreatySignature is one party's word for a treaty.
 type TreatySignature struct {
@@ -26,16 +15,48 @@ const (
 	RoleProvider = "provider"
 )
 
+// A GPUPrice is what a treaty asks for one class of GPU.
+type GPUPrice struct {
+	GPUClass string `json:"gpu_class"`
+	Price    int64  `json:"price"` // micro-USD per GPU-hour, all-in
+}
+
+// A TreatySLO is what a provider promises.
+type TreatySLO struct {
+	AvailabilityPPM     int64 `json:"availability_ppm,omitzero"` // parts per million of time
+	MaxProvisionSeconds int64 `json:"max_provision_seconds,omitzero"`
+	MaxLatencyMS        int64 `json:"max_latency_ms,omitzero"`
+}
+
+// A TreatyQuota bounds what goes out under a treaty; 0 is no bound.
+type TreatyQuota struct {
+	ConcurrentJobs   int64 `json:"concurrent_jobs,omitzero"`
+	GPUHoursPerMonth int64 `json:"gpu_hours_per_month,omitzero"` // calendar months, UTC
+}
+
+// A PolicyModule is a rule of vault law that a route must pass.
+type PolicyModule struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"` // of the module, which stands in blobs
+}
+
 // TreatyApplied says that a treaty is in force from its effective date, in place
-// of any earlier one with its id.
+// of any earlier one with its id. The terms are those of the YAML file, in units
+// that need no rounding.
 type TreatyApplied struct {
-	TreatyID      string            `json:"treaty_id"`
-	Provider      string            `json:"provider"`
-	SHA256        string            `json:"sha256"`                // of the YAML file
-	Document      json.RawMessage   `json:"document"`              // the YAML file as a JSON object
-	EffectiveDate string            `json:"effective_date"`        // the first day, UTC
-	ExpiryDate    string            `json:"expiry_date,omitempty"` // the first day after it, UTC
-	Signatures    []TreatySignature `json:"signatures"`
+	TreatyID           string            `json:"treaty_id"`
+	Provider           string            `json:"provider"`
+	SHA256             string            `json:"sha256"`                // of the YAML file, which stands in blobs
+	EffectiveDate      string            `json:"effective_date"`        // the first day, UTC
+	ExpiryDate         string            `json:"expiry_date,omitempty"` // the first day after it, UTC
+	Regions            []string          `json:"regions"`
+	Prices             []GPUPrice        `json:"prices"` // one for each class, ordered by it
+	SLO                TreatySLO         `json:"slo,omitzero"`
+	Quota              TreatyQuota       `json:"quota,omitzero"`
+	ReputationFloorPPM int64             `json:"reputation_floor_ppm,omitzero"` // 1,000,000 is a reputation of 1
+	Policies           []PolicyModule    `json:"policies,omitempty"`            // all must agree
+	Governance         string            `json:"governance,omitempty"`          // who agreed to it, such as a vote
+	Signatures         []TreatySignature `json:"signatures"`
 }
 
 // TreatyAppliedType is the type of [TreatyApplied].
@@ -53,13 +74,29 @@ func (p *TreatyApplied) Check() error {
 	treatyID(&c, p.TreatyID)
 	code(&c, "provider", p.Provider, MaxProvider)
 	c.SHA256("sha256", p.SHA256)
-	if err := checkDocument(p.Document); err != nil {
-		c.Fail("document", "%v", err)
-	}
 	date(&c, "effective_date", p.EffectiveDate)
 	if p.ExpiryDate != "" {
 		date(&c, "expiry_date", p.ExpiryDate)
 	}
+	codes(&c, "regions", p.Regions, MaxRegions, maxRegion)
+	if len(p.Regions) == 0 {
+		c.Fail("regions", "must name at least one")
+	}
+	c.Integer("number of prices", int64(len(p.Prices)), 1, maxPrices)
+	for _, g := range p.Prices {
+		code(&c, "prices.gpu_class", g.GPUClass, maxCode)
+		c.Integer("prices.price", g.Price, 1, events.MaxExact)
+	}
+	p.SLO.check(&c)
+	c.Integer("quota.concurrent_jobs", p.Quota.ConcurrentJobs, 0, events.MaxExact)
+	c.Integer("quota.gpu_hours_per_month", p.Quota.GPUHoursPerMonth, 0, events.MaxExact)
+	c.Integer("reputation_floor_ppm", p.ReputationFloorPPM, 0, ppm)
+	c.Integer("number of policies", int64(len(p.Policies)), 0, maxPolicies)
+	for _, m := range p.Policies {
+		c.Name("policies.name", m.Name, 1, 255)
+		c.SHA256("policies.sha256", m.SHA256)
+	}
+	c.Text("governance", p.Governance, 0, MaxReason)
 	c.Integer("number of signatures", int64(len(p.Signatures)), 1, 8)
 	for _, s := range p.Signatures {
 		c.OneOf("signatures.role", s.Role, RoleOperator, RoleProvider)
@@ -69,15 +106,10 @@ func (p *TreatyApplied) Check() error {
 	return c.Err()
 }
 
-func checkDocument(raw json.RawMessage) error {
-	b, err := canon.Canonicalize(raw)
-	if err != nil {
-		return err
-	}
-	if b[0] != '{' {
-		return fmt.Errorf("must be an object")
-	}
-	return events.RefuseNothing(b)
+func (s TreatySLO) check(c *events.Checker) {
+	c.Integer("slo.availability_ppm", s.AvailabilityPPM, 0, ppm)
+	c.Integer("slo.max_provision_seconds", s.MaxProvisionSeconds, 0, 86_400)
+	c.Integer("slo.max_latency_ms", s.MaxLatencyMS, 0, 3_600_000)
 }
 
 // treatyID checks the name of a treaty, which is an event's subject: ASCII
