@@ -61,14 +61,6 @@ type latest struct {
 // receiptFormat is the version that this release reads.
 const receiptFormat = "vaultmesh.cloud/receipt/v1"
 
-// nodeInfo is what verbs need of GET /v1/node.
-type nodeInfo struct {
-	Origin              string `json:"origin"`
-	Size                uint64 `json:"size"`
-	SealedSize          uint64 `json:"sealed_size"`
-	OperatorFingerprint string `json:"operator_fingerprint"`
-}
-
 // artifact is GET /v1/artifacts/{sha256}.
 type artifact struct {
 	SHA256 string       `json:"sha256"`

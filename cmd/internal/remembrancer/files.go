@@ -138,8 +138,8 @@ func writeFile(name string, content []byte, perm fs.FileMode, force bool) (err e
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+			_ = f.Close() // err says what went wrong first
+			_ = os.Remove(f.Name())
 		}
 	}()
 	// Content before name, each synced: a crash leaves the old file or the new one.

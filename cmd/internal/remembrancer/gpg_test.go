@@ -18,7 +18,7 @@ func TestSignWithGnuPG(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() {
 		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
-		os.RemoveAll(home)
+		_ = os.RemoveAll(home)
 	})
 	d.gpgHome = home
 	gpg := func(args ...string) string {

@@ -1,6 +1,7 @@
 package remembrancer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -213,10 +214,10 @@ func (d Deps) exportReceipt(ctx context.Context, c *client, it item, file, vkey 
 		return false, err
 	}
 	b = append(b, '\n')
-	if old, err := readBeside(file, maxAnswer); err == nil && string(old) == string(b) {
+	if old, err := readBeside(file, maxAnswer); err == nil && bytes.Equal(old, b) {
 		return false, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // receipts are for everyone
 		return false, fileError(err)
 	}
 	return true, writeFile(file, b, 0o644, true)

@@ -21,7 +21,7 @@ import (
 
 // PassphraseVariable names the environment variable with the passphrase of a
 // locked key file. A command line would show it to every process.
-const PassphraseVariable = "VAULTMESH_KEY_PASSPHRASE"
+const PassphraseVariable = "VAULTMESH_KEY_PASSPHRASE" //nolint:gosec // a name, no passphrase
 
 func signCommand(d Deps) *cobra.Command {
 	var w waiting
