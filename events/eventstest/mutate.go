@@ -116,8 +116,10 @@ func around(node map[string]any, old any) []any {
 		out = append(out, s+"\n", "\n"+s, s+" ", s+s, strings.ToUpper(s), strings.ToLower(s), s+"é")
 		if s != "" {
 			out = append(out, s[1:], s[:len(s)-1], "\uff11"+s[1:], s[:len(s)-1]+"=", s[:len(s)-1]+"B")
-			for c := range 0x80 {
-				out = append(out, string(rune(c))+s[1:], s[:len(s)-1]+string(rune(c)))
+			if node["pattern"] != nil || node["const"] != nil {
+				for c := range 0x80 {
+					out = append(out, string(rune(c))+s[1:], s[:len(s)-1]+string(rune(c)))
+				}
 			}
 		}
 	}
