@@ -84,6 +84,7 @@ func Start(ctx context.Context, o Options) (*Running, error) {
 type starter struct {
 	Options
 	r         *Running
+	types     *events.Registry
 	tls       *tls.Config
 	authority *embedded.Authority
 	server    *embedded.Server
@@ -150,6 +151,13 @@ func (s *starter) check(context.Context) (err error) {
 			return term.Errorf(term.Usage, fmt.Sprintf("choose from %v", known), "--roles: no layer of this program has the role %q", role)
 		}
 	}
+	var definitions [][]events.Definition
+	for _, l := range s.Layers {
+		definitions = append(definitions, l.Definitions)
+	}
+	if s.types, err = events.NewRegistry(definitions...); err != nil {
+		return err
+	}
 	s.tls, err = newTLS(s.Config, s.Clock, s.Logger)
 	return err
 }
@@ -202,15 +210,9 @@ func (s *starter) secrets(context.Context) (err error) {
 
 // layers is step 7.
 func (s *starter) layers(ctx context.Context) error {
-	var definitions [][]events.Definition
 	var problems []Mapping
 	for _, l := range s.Layers {
-		definitions = append(definitions, l.Definitions)
 		problems = append(problems, l.Problems...)
-	}
-	registry, err := events.NewRegistry(definitions...)
-	if err != nil {
-		return err
 	}
 	roles := s.Config.Cluster.Roles
 	if len(roles) == 0 {
@@ -233,7 +235,7 @@ func (s *starter) layers(ctx context.Context) error {
 	c.baseRoutes(s.registry)
 	s.r.core = c
 	s.node = &Node{
-		Dir: s.Config.Data, Config: s.Config, Registry: registry, Conn: s.conn, Authority: s.authority, Blobs: blobs,
+		Dir: s.Config.Data, Config: s.Config, Registry: s.types, Conn: s.conn, Authority: s.authority, Blobs: blobs,
 		Metrics: s.registry, Clock: s.Clock, Rand: s.Rand, Listens: s.Listen, core: c,
 	}
 	s.node.Ready("broker", func(ctx context.Context) error {
