@@ -46,9 +46,9 @@ func (h Head) Check() error {
 	var c events.Checker
 	c.OneOf("format", h.Format, HeadFormat)
 	c.Name("origin", h.Origin, 1, maxOrigin)
-	c.Integer("size", int64(min(h.Size, 1<<62)), 1, events.MaxExact) //nolint:gosec // bounded just before
+	c.Integer("size", int64(min(h.Size, 1<<62)), 1, events.MaxExact)
 	checkRoot(&c, h.Root)
-	c.Integer("substantive", int64(min(h.Substantive, 1<<62)), 0, events.MaxExact) //nolint:gosec // bounded just before
+	c.Integer("substantive", int64(min(h.Substantive, 1<<62)), 0, events.MaxExact)
 	c.Text("checkpoint", h.Checkpoint, 1, maxNote)
 	c.Text("checkpoint_asc", h.CheckpointASC, 1, MaxSignature)
 	c.Time("time", h.Time)
@@ -88,7 +88,7 @@ func (s Seal) Check() error {
 	var c events.Checker
 	c.OneOf("format", s.Format, SealFormat)
 	c.Name("origin", s.Origin, 1, maxOrigin)
-	c.Integer("size", int64(min(s.Size, 1<<62)), 1, events.MaxExact) //nolint:gosec // bounded just before
+	c.Integer("size", int64(min(s.Size, 1<<62)), 1, events.MaxExact)
 	checkRoot(&c, s.Root)
 	c.OneOf("kind", s.Kind, SealToken, SealCosignature)
 	switch s.Kind {
@@ -118,7 +118,7 @@ func StampedBy(s Seal) (*LedgerStamped, time.Time, error) {
 	if err != nil {
 		return nil, at, fmt.Errorf("seal of size %d: %w", s.Size, err)
 	}
-	return &LedgerStamped{Origin: s.Origin, Size: int64(s.Size), Root: hex.EncodeToString(root), TokenSHA256: s.TokenSHA256, TSA: s.TSA, GenTime: s.GenTime}, at, nil //nolint:gosec // Check bounds the size
+	return &LedgerStamped{Origin: s.Origin, Size: int64(s.Size), Root: hex.EncodeToString(root), TokenSHA256: s.TokenSHA256, TSA: s.TSA, GenTime: s.GenTime}, at, nil
 }
 
 // ParseHead reads and checks a message of HEADS. What its signatures are worth
