@@ -2,7 +2,6 @@ package seal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -27,10 +26,10 @@ func (s Stream) Last(ctx context.Context) (remembrancer.Head, uint64, error) {
 	if err != nil {
 		return h, 0, err
 	}
-	if err := json.Unmarshal(m.Data, &h); err != nil {
-		return h, 0, fmt.Errorf("message %d of %s is not a head: %w", m.Sequence, events.HeadsStream, err)
+	if h, err = remembrancer.ParseHead(m.Data); err != nil {
+		return h, 0, fmt.Errorf("message %d of %s: %w", m.Sequence, events.HeadsStream, err)
 	}
-	return h, m.Sequence, h.Check()
+	return h, m.Sequence, nil
 }
 
 // CompareAndSet implements Heads.

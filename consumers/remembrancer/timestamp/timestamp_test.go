@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ import (
 
 // world is everything around a stamper, in memory, with named faults.
 type world struct {
+	mu       sync.Mutex // the stamper runs beside the test
 	heads    []remembrancer.Head
 	seals    []remembrancer.Seal
 	recorded map[events.ID]events.Payload
@@ -42,6 +44,12 @@ func newWorld() *world {
 }
 
 func (w *world) publish(size, substantive uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.add(size, substantive)
+}
+
+func (w *world) add(size, substantive uint64) {
 	h := remembrancer.NewHead("ts.test/log", size, base64.StdEncoding.EncodeToString(make([]byte, 32)), substantive, fmt.Sprintf("checkpoint of %d", size), "asc", time.Now())
 	w.heads = append(w.heads, h)
 	w.poke()
@@ -53,6 +61,8 @@ func (w *world) poke() {
 }
 
 func (w *world) Latest() (remembrancer.Head, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.heads) == 0 {
 		return remembrancer.Head{}, false
 	}
@@ -60,6 +70,8 @@ func (w *world) Latest() (remembrancer.Head, bool) {
 }
 
 func (w *world) At(size uint64) (remembrancer.Head, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, h := range w.heads {
 		if h.Size == size {
 			return h, true, nil
@@ -69,6 +81,8 @@ func (w *world) At(size uint64) (remembrancer.Head, bool, error) {
 }
 
 func (w *world) Stamped() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.seals) == 0 {
 		return 0
 	}
@@ -76,6 +90,8 @@ func (w *world) Stamped() uint64 {
 }
 
 func (w *world) Seals(size uint64) (out []remembrancer.Seal, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, s := range w.seals {
 		if s.Size == size {
 			out = append(out, s)
@@ -84,9 +100,15 @@ func (w *world) Seals(size uint64) (out []remembrancer.Seal, err error) {
 	return out, nil
 }
 
-func (w *world) Changed() <-chan struct{} { return w.changed }
+func (w *world) Changed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
 
 func (w *world) Publish(_ context.Context, s remembrancer.Seal) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err := s.Check(); err != nil {
 		return err
 	}
@@ -101,6 +123,8 @@ func (w *world) Put(_ context.Context, b []byte) (string, error) {
 }
 
 func (w *world) Record(_ context.Context, p events.Payload, id events.ID, at time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.crash {
 		w.crash = false
 		return errors.New("crashed")
@@ -110,18 +134,31 @@ func (w *world) Record(_ context.Context, p events.Payload, id events.ID, at tim
 	}
 	w.recorded[id] = p
 	h := w.heads[len(w.heads)-1]
-	w.publish(h.Size+1, h.Substantive) // housekeeping makes a new checkpoint
+	w.add(h.Size+1, h.Substantive) // housekeeping makes a new checkpoint
 	return nil
 }
 
-func (w *world) Recorded(id events.ID) (bool, error) { return w.recorded[id] != nil, nil }
+func (w *world) Recorded(id events.ID) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.recorded[id] != nil, nil
+}
 
 func (w *world) Stamp(_ context.Context, digest [32]byte) (Stamp, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.asked++
 	if w.asked <= w.down {
 		return Stamp{}, errors.New("down")
 	}
 	return Stamp{Token: digest[:], GenTime: time.Now(), TSA: "test"}, nil
+}
+
+// counts are how often the authority was asked, and the events recorded.
+func (w *world) counts() (asked, recorded int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked, len(w.recorded)
 }
 
 func (w *world) options() Options {
@@ -148,21 +185,21 @@ func TestOneTokenForWork(t *testing.T) {
 	run(t, w, func() {
 		w.publish(1, 0) // housekeeping only
 		time.Sleep(10 * time.Second)
-		if w.asked != 0 {
+		if asked, _ := w.counts(); asked != 0 {
 			t.Error("a housekeeping checkpoint was stamped")
 		}
 		w.publish(3, 2)
 		time.Sleep(time.Hour)
-		if w.asked != 1 || len(w.recorded) != 1 || w.Stamped() != 3 {
-			t.Errorf("asked %d times, recorded %d: an idle log does not fall silent", w.asked, len(w.recorded))
+		if asked, recorded := w.counts(); asked != 1 || recorded != 1 || w.Stamped() != 3 {
+			t.Errorf("asked %d times, recorded %d: an idle log does not fall silent", asked, recorded)
 		}
 		for i := range uint64(50) { // ten seconds of steady work
 			w.publish(10+i, 3+i)
 			time.Sleep(200 * time.Millisecond)
 		}
 		time.Sleep(5 * time.Second)
-		if w.asked < 8 || w.asked > 13 {
-			t.Errorf("%d tokens in ten seconds, want about ten", w.asked)
+		if asked, _ := w.counts(); asked < 8 || asked > 13 {
+			t.Errorf("%d tokens in ten seconds, want about ten", asked)
 		}
 	})
 }
@@ -173,11 +210,11 @@ func TestAuthorityDown(t *testing.T) {
 	run(t, w, func() {
 		w.publish(2, 1)
 		time.Sleep(time.Minute)
-		if w.asked > 10 {
-			t.Errorf("asked %d times in a minute", w.asked)
+		if asked, _ := w.counts(); asked > 10 {
+			t.Errorf("asked %d times in a minute", asked)
 		}
 		time.Sleep(time.Hour)
-		if w.Stamped() != 2 || len(w.recorded) != 1 {
+		if _, recorded := w.counts(); w.Stamped() != 2 || recorded != 1 {
 			t.Error("not stamped when the authority came back")
 		}
 	})
@@ -189,8 +226,8 @@ func TestCrashBetweenSealAndRecord(t *testing.T) {
 	run(t, w, func() {
 		w.publish(2, 1)
 		time.Sleep(time.Minute)
-		if w.asked != 1 || len(w.recorded) != 1 {
-			t.Errorf("asked %d times, recorded %d", w.asked, len(w.recorded))
+		if asked, recorded := w.counts(); asked != 1 || recorded != 1 {
+			t.Errorf("asked %d times, recorded %d", asked, recorded)
 		}
 	})
 }

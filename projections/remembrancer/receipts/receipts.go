@@ -138,7 +138,7 @@ func (s *Store) Apply(stream string, msgs []Message) error {
 			}
 		case events.SealsStream:
 			var seal remembrancer.Seal
-			if seal, err = parseSeal(m.Data); err == nil {
+			if seal, err = remembrancer.ParseSeal(m.Data); err == nil {
 				err = batch.Set(binary.BigEndian.AppendUint64(sizeKey('s', seal.Size), m.Sequence), m.Data, nil)
 				if seal.Kind == remembrancer.SealToken {
 					next.stamped = max(next.stamped, seal.Size)
@@ -171,25 +171,11 @@ func (s *Store) Apply(stream string, msgs []Message) error {
 }
 
 func (s *Store) head(data []byte) (remembrancer.Head, error) {
-	var h remembrancer.Head
-	if err := json.Unmarshal(data, &h); err != nil {
-		return h, fmt.Errorf("read a head: %w", err)
+	h, err := remembrancer.ParseHead(data)
+	if err == nil && s.opts.Verify != nil {
+		err = s.opts.Verify(h)
 	}
-	if err := h.Check(); err != nil {
-		return h, err
-	}
-	if s.opts.Verify != nil {
-		return h, s.opts.Verify(h)
-	}
-	return h, nil
-}
-
-func parseSeal(data []byte) (remembrancer.Seal, error) {
-	var seal remembrancer.Seal
-	if err := json.Unmarshal(data, &seal); err != nil {
-		return seal, fmt.Errorf("read a seal: %w", err)
-	}
-	return seal, seal.Check()
+	return h, err
 }
 
 func sizeKey(kind byte, size uint64) []byte {

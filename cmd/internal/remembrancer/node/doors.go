@@ -56,14 +56,14 @@ func (p *part) mount() {
 		if r.Pattern == "GET /v1/events/stream" {
 			h = streaming(h)
 		}
-		n.Handle(r.Pattern, needs[r.Need], h)
+		n.Handle(r.Pattern, needs[r.Need], h, operations[r.Pattern])
 	}
 	handle := func(pattern string, need daemon.Role, fn func(http.ResponseWriter, *http.Request) error) {
 		n.Handle(pattern, need, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err := fn(w, r); err != nil {
 				daemon.WriteError(w, r, err)
 			}
-		}))
+		}), operations[pattern])
 	}
 	handle("POST /v1/timestamp", daemon.Producer, p.relay)
 	handle("GET /v1/tsa/chain.pem", daemon.Public, p.tsaChain)
