@@ -53,7 +53,8 @@ type Conn struct {
 	js      jetstream.JetStream
 	log     *slog.Logger
 	timeout time.Duration
-	inbox   string
+	inbox   string        // prefix of subjects for answers, without the last dot
+	api     string        // prefix of the JetStream API, with the last dot
 	closed  chan struct{} // closed when the connection is
 
 	mu       sync.Mutex
@@ -81,7 +82,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker %s: %w", strings.Join(o.URLs, ","), brokerError(err))
 	}
-	c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(c.timeout))
+	c.js, err = jetstream.NewWithAPIPrefix(c.nc, strings.TrimSuffix(c.api, "."), jetstream.WithDefaultTimeout(c.timeout))
 	if err != nil {
 		c.nc.Close()
 		return nil, fmt.Errorf("connect to the broker: %w", err)
@@ -111,14 +112,15 @@ func (c *Conn) options(o Options) ([]nats.Option, error) {
 	} else if len(o.URLs) == 0 {
 		return nil, errors.New("no broker: give a URL or a server inside this process")
 	}
-	user := ""
+	c.api = jetstream.DefaultAPIPrefix
+	var user *jwt.UserClaims
 	switch {
 	case o.Creds != nil:
 		token, err := nkeys.ParseDecoratedJWT(o.Creds)
 		if err != nil {
 			return nil, fmt.Errorf("credentials: %w", err)
 		}
-		user = nameOf(token)
+		user = claimsOf(token)
 		options = append(options, nats.UserCredentialBytes(o.Creds))
 	case o.CredsFile != "":
 		b, err := os.ReadFile(o.CredsFile)
@@ -129,7 +131,7 @@ func (c *Conn) options(o Options) ([]nats.Option, error) {
 		if err != nil {
 			return nil, fmt.Errorf("credentials %s: %w", o.CredsFile, err)
 		}
-		user = nameOf(token)
+		user = claimsOf(token)
 		options = append(options, nats.UserCredentials(o.CredsFile))
 	case o.NKeyFile != "":
 		option, err := nats.NkeyOptionFromSeed(o.NKeyFile)
@@ -139,8 +141,15 @@ func (c *Conn) options(o Options) ([]nats.Option, error) {
 		options = append(options, option)
 	}
 	c.inbox = o.InboxPrefix
-	if c.inbox == "" && user != "" {
-		c.inbox = InboxPrefix(user)
+	if user != nil {
+		if c.inbox == "" && user.Name != "" {
+			c.inbox = InboxPrefix(user.Name)
+		}
+		for _, tag := range user.Tags {
+			if name, ok := strings.CutPrefix(tag, apiTag); ok {
+				c.api = APIPrefix(name)
+			}
+		}
 	}
 	if c.inbox != "" {
 		options = append(options, nats.CustomInboxPrefix(c.inbox))
@@ -160,13 +169,22 @@ func (c *Conn) options(o Options) ([]nats.Option, error) {
 	return options, nil
 }
 
-// nameOf returns the user name in a JWT, or "". The broker checks the signature.
-func nameOf(token string) string {
+// APITag marks credentials whose account reaches the JetStream API of another one
+// under APIPrefix(name), because $JS.API is always an account's own.
+func APITag(name string) string { return apiTag + name }
+
+const apiTag = "vaultmesh-api:" // the JWT library lowers the case of tags
+
+// APIPrefix returns where an account finds the JetStream API that it imports.
+func APIPrefix(name string) string { return "$JS." + name + ".API." }
+
+// claimsOf returns what is in a JWT, or nil. The broker checks the signature.
+func claimsOf(token string) *jwt.UserClaims {
 	claims, err := jwt.DecodeUserClaims(token)
 	if err != nil {
-		return ""
+		return nil
 	}
-	return claims.Name
+	return claims
 }
 
 // JetStream returns the client of the JetStream API, for administration.

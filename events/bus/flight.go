@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nuid"
 
 	"vaultmesh.cloud/vaultmesh/events"
 )
@@ -262,8 +262,9 @@ func (p *Publisher) launch(msgs []*pending, atomic bool) {
 // all messages, which PublishMsg encodes before it returns.
 func (p *Publisher) sendBatch(f *flight, prefix string) {
 	sequence := []string{""}
+	// A batch id that others could guess would let them break the batch.
 	header := nats.Header{
-		headerBatchID: {nuid.Next()}, headerBatchSequence: sequence,
+		headerBatchID: {rand.Text()}, headerBatchSequence: sequence,
 		headerExpectedStream: {p.o.Stream}, // once is enough: all or nothing
 	}
 	msg := nats.Msg{Header: header}
@@ -348,8 +349,8 @@ func (p *Publisher) onAnswer(msg *nats.Msg) {
 		err = fmt.Errorf("%w: an answer that is not JetStream's", ErrUnavailable)
 	case ack.Error != nil:
 		err = apiError(ack.Error.Code, ack.Error.Status, ack.Error.Text)
-		if f.atomic && ack.Error.Code == codeBatchIncomplete {
-			err = errSibling
+		if f.atomic && (ack.Error.Code == codeBatchIncomplete || ack.Error.Code == codeBatchInflight) {
+			err = errSibling // alone it needs no batch of the broker
 		}
 	case f.atomic && ack.Count != len(f.msgs):
 		err = fmt.Errorf("%w: a batch of %d was acknowledged as %d", ErrUnavailable, len(f.msgs), ack.Count)

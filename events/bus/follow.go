@@ -220,7 +220,7 @@ func (f *follower) attach(ctx context.Context) error {
 }
 
 func (f *follower) createSubject(consumer string) string {
-	s := "$JS.API.CONSUMER.CREATE." + f.o.Stream + "." + consumer
+	s := f.c.api + "CONSUMER.CREATE." + f.o.Stream + "." + consumer
 	if f.o.Filter != "" {
 		s += "." + f.o.Filter
 	}
@@ -228,11 +228,11 @@ func (f *follower) createSubject(consumer string) string {
 }
 
 func (f *follower) nextSubject() string {
-	return "$JS.API.CONSUMER.MSG.NEXT." + f.o.Stream + "." + f.consumer
+	return f.c.api + "CONSUMER.MSG.NEXT." + f.o.Stream + "." + f.consumer
 }
 
 func (f *follower) concerns(subject string) bool {
-	return strings.HasPrefix(subject, "$JS.API.CONSUMER.MSG.NEXT."+f.o.Stream+".")
+	return strings.HasPrefix(subject, f.c.api+"CONSUMER.MSG.NEXT."+f.o.Stream+".")
 }
 
 func (f *follower) drop() {

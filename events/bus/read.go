@@ -50,7 +50,7 @@ func (c *Conn) get(ctx context.Context, stream string, what map[string]any) (Mes
 	if err != nil {
 		return Message{}, err
 	}
-	answer, err := c.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + stream, Data: body})
+	answer, err := c.request(ctx, &nats.Msg{Subject: c.api + "STREAM.MSG.GET." + stream, Data: body})
 	if err != nil {
 		return Message{}, err
 	}

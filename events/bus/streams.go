@@ -62,7 +62,7 @@ func (c *Conn) StreamInfo(ctx context.Context, stream string) (StreamInfo, error
 }
 
 func (c *Conn) lookUp(ctx context.Context, stream string) (info *jetstream.StreamInfo, err error) {
-	err = c.guard(ctx, "$JS.API.STREAM.INFO."+stream, func(ctx context.Context) error {
+	err = c.guard(ctx, c.api+"STREAM.INFO."+stream, func(ctx context.Context) error {
 		s, err := c.js.Stream(ctx, stream)
 		if err == nil {
 			info = s.CachedInfo()
@@ -76,7 +76,7 @@ func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig) (*
 	info, err := c.lookUp(ctx, want.Name)
 	if errors.Is(err, ErrNoStream) {
 		var s jetstream.Stream
-		err = c.guard(ctx, "$JS.API.STREAM.CREATE."+want.Name, func(ctx context.Context) (err error) {
+		err = c.guard(ctx, c.api+"STREAM.CREATE."+want.Name, func(ctx context.Context) (err error) {
 			s, err = c.js.CreateStream(ctx, want)
 			return err
 		})
@@ -97,7 +97,7 @@ func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig) (*
 	}
 	update := info.Config
 	update.MaxBytes = want.MaxBytes
-	err = c.guard(ctx, "$JS.API.STREAM.UPDATE."+want.Name, func(ctx context.Context) error {
+	err = c.guard(ctx, c.api+"STREAM.UPDATE."+want.Name, func(ctx context.Context) error {
 		s, err := c.js.UpdateStream(ctx, update)
 		if err == nil {
 			info = s.CachedInfo()

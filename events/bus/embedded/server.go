@@ -51,6 +51,9 @@ type Server struct {
 // its headers.
 const maxPayload = 1 << 20
 
+// maxControlLine fits the longest CONNECT, which holds the permissions of a reader.
+const maxControlLine = 32 << 10
+
 // ErrLocked means that another process uses the store directory; the error names it.
 var ErrLocked = bus.ErrLocked
 
@@ -101,7 +104,7 @@ func serverOptions(o Options) (*server.Options, error) {
 	opts := &server.Options{
 		ServerName: cmp.Or(o.Name, "vaultmesh"), StoreDir: o.Dir,
 		JetStream: true, JetStreamMaxMemory: cmp.Or(o.MaxMemory, 256<<20), JetStreamMaxStore: o.MaxStore,
-		SyncAlways: !o.NoSync, MaxPayload: maxPayload, WriteDeadline: 10 * time.Second,
+		SyncAlways: !o.NoSync, MaxPayload: maxPayload, MaxControlLine: maxControlLine, WriteDeadline: 10 * time.Second,
 		// A slow follower is cut off by the deadline, not by a queue without bound.
 		MaxPending: 64 << 20,
 		NoSigs:     true, DisableJetStreamBanner: true, DontListen: o.Addr == "",
@@ -134,13 +137,13 @@ func serverOptions(o Options) (*server.Options, error) {
 	}
 	if a := o.Authority; a != nil {
 		resolver := &server.MemAccResolver{}
-		for key, token := range map[string]string{a.account: a.accountJWT, a.system: a.systemJWT} {
-			if err := resolver.Store(key, token); err != nil {
+		for _, acc := range a.accounts {
+			if err := resolver.Store(acc.id, acc.token); err != nil {
 				return nil, err
 			}
 		}
 		opts.TrustedOperators = []*jwt.OperatorClaims{a.claims}
-		opts.SystemAccount, opts.AccountResolver = a.system, resolver
+		opts.SystemAccount, opts.AccountResolver = a.accounts[systemAccount].id, resolver
 	}
 	return opts, nil
 }
@@ -174,7 +177,7 @@ func (s *Server) ClientURL() string {
 }
 
 // InProcess returns what bus.Options.Server takes.
-func (s *Server) InProcess() nats.InProcessConnProvider { return s.ns }
+func (s *Server) InProcess() nats.InProcessConnProvider { return provider{s.ns} }
 
 // Shutdown stops the server, waits until its streams are on disk, and frees the
 // directory. Further calls do nothing.
