@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ type Bus struct {
 	Server  *embedded.Server
 	Dir     string                    // of the server's store
 	Streams map[string]bus.StreamInfo // as made at the start
+	options embedded.Options
 }
 
 // Option changes how a bus is started.
@@ -43,7 +45,7 @@ func Start(tb testing.TB, options ...Option) *Bus {
 	if o.Dir == "" {
 		o.Dir = tb.TempDir()
 	}
-	b := &Bus{Dir: o.Dir}
+	b := &Bus{Dir: o.Dir, options: o}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	server, err := embedded.Start(ctx, o)
@@ -57,6 +59,26 @@ func Start(tb testing.TB, options ...Option) *Bus {
 		tb.Fatal(err)
 	}
 	return b
+}
+
+// Restart stops the server and starts it again on the same directory and address,
+// which must be Listening: connections come back by themselves.
+func (b *Bus) Restart(tb testing.TB) {
+	tb.Helper()
+	url := b.Server.ClientURL()
+	if url == "" {
+		tb.Fatal("a bus that restarts must be Listening")
+	}
+	b.Server.Shutdown()
+	o := b.options
+	o.Addr = strings.TrimPrefix(url, "nats://")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	server, err := embedded.Start(ctx, o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b.Server = server
 }
 
 // Dial opens another connection, which ends with the test.
