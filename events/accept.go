@@ -59,128 +59,135 @@ func Accept(subject string, raw []byte) (Event, []byte, error) {
 // Parse reads one event and checks everything of fold-v1 that does not need the
 // message's subject.
 func Parse(raw []byte) (Event, []byte, error) {
-	var e Event
 	if len(raw) > MaxRaw {
-		return e, nil, refuse(TooLarge, "%d bytes, the most is %d", len(raw), MaxRaw)
+		return Event{}, nil, refuse(TooLarge, "%d bytes, the most is %d", len(raw), MaxRaw)
+	}
+	var v envelope
+	if len(raw) <= MaxSize && canon.Members(raw, v.visit) { // one pass shows that it is canonical, too
+		return v.event, raw, v.check()
 	}
 	b, err := canon.Canonicalize(raw)
 	if err != nil {
-		return e, nil, &Refusal{BadJSON, err.Error()}
+		return Event{}, nil, &Refusal{BadJSON, err.Error()}
 	}
 	if len(b) > MaxSize {
-		return e, nil, refuse(TooLarge, "%d bytes when canonical, the most is %d", len(b), MaxSize)
+		return Event{}, nil, refuse(TooLarge, "%d bytes when canonical, the most is %d", len(b), MaxSize)
 	}
-	if err := e.decode(b); err != nil {
-		return e, nil, err
+	if b[0] != '{' {
+		return Event{}, nil, refuse(BadEnvelope, "an event is a JSON object")
 	}
-	return e, b, nil
+	v = envelope{}
+	if err := members(b, v.visit); err != nil {
+		return Event{}, nil, refuse(BadEnvelope, "%v", err)
+	}
+	return v.event, b, v.check()
 }
 
 func refuse(r Reason, format string, args ...any) error {
 	return &Refusal{r, fmt.Sprintf(format, args...)}
 }
 
-// decode reads canonical bytes and checks each attribute against CloudEvents 1.0
-// section 3 and the bounds of this package.
-func (e *Event) decode(b []byte) error {
-	var first error
-	note := func(format string, args ...any) {
-		if first == nil {
-			first = refuse(BadEnvelope, format, args...)
-		}
+// An envelope collects the attributes of an event and the first thing that is
+// wrong with them.
+type envelope struct {
+	event             Event
+	spec, contentType string
+	err               error
+}
+
+func (v *envelope) note(format string, args ...any) {
+	if v.err == nil {
+		v.err = refuse(BadEnvelope, format, args...)
 	}
-	var spec, contentType string
-	visit := func(name, value []byte) {
-		if string(name) == "data" {
-			e.Data = json.RawMessage(value)
+}
+
+// visit takes one member of the canonical object.
+func (v *envelope) visit(name, value []byte) {
+	e := &v.event
+	if string(name) == "data" {
+		e.Data = json.RawMessage(value)
+		return
+	}
+	var s string
+	if value[0] == '"' {
+		s = unquote(value)
+	}
+	if value[0] != '"' || s == "" {
+		if known(string(name)) {
+			v.note("attribute %s must be a string that is not empty", name)
 			return
 		}
-		var s string
-		if value[0] == '"' {
-			s = unquote(value)
+	}
+	switch string(name) {
+	case "id":
+		e.ID = ID(s)
+	case "source":
+		e.Source = Source(s)
+	case "type":
+		e.Type = Type(s)
+	case "subject":
+		e.Subject = s
+	case "specversion":
+		v.spec = s
+	case "datacontenttype":
+		v.contentType = s
+	case "dataschema":
+		e.DataSchema = s
+	case "time":
+		t, ok := parseTime(s)
+		if !ok {
+			v.note("time %q is not an RFC 3339 timestamp", clip(s))
 		}
-		if value[0] != '"' || s == "" {
-			if known(string(name)) {
-				note("attribute %s must be a string that is not empty", name)
-				return
-			}
-		}
-		switch string(name) {
-		case "id":
-			e.ID = ID(s)
-		case "source":
-			e.Source = Source(s)
-		case "type":
-			e.Type = Type(s)
-		case "subject":
-			e.Subject = s
-		case "specversion":
-			spec = s
-		case "datacontenttype":
-			contentType = s
-		case "dataschema":
-			e.DataSchema = s
-		case "time":
-			t, ok := parseTime(s)
-			if !ok {
-				note("time %q is not an RFC 3339 timestamp", clip(s))
-			}
-			e.Time = t
-		case "traceparent":
-			e.TraceParent = s
-		case "tracestate":
-			e.TraceState = s
-		case "vmcause":
-			e.Cause = ID(s)
-		case "vmprivate":
-			e.Private = s
-		default:
-			if !isExtension(string(name)) || value[0] == '{' || value[0] == '[' || value[0] == 'n' {
-				note("attribute %q is not a CloudEvents extension: use 1 to 20 of a-z and 0-9, with a string, number or boolean", clip(string(name)))
-			}
+		e.Time = t
+	case "traceparent":
+		e.TraceParent = s
+	case "tracestate":
+		e.TraceState = s
+	case "vmcause":
+		e.Cause = ID(s)
+	case "vmprivate":
+		e.Private = s
+	default:
+		if !isExtension(string(name)) || value[0] == '{' || value[0] == '[' || value[0] == 'n' {
+			v.note("attribute %q is not a CloudEvents extension: use 1 to 20 of a-z and 0-9, with a string, number or boolean", clip(string(name)))
 		}
 	}
-	if len(b) == 0 || b[0] != '{' {
-		return refuse(BadEnvelope, "an event is a JSON object")
+}
+
+// check applies CloudEvents 1.0 section 3 and the bounds of this package.
+func (v *envelope) check() error {
+	e := &v.event
+	if v.spec != SpecVersion {
+		v.note("specversion is %q, want %q", clip(v.spec), SpecVersion)
 	}
-	if !canon.Members(b, visit) {
-		// Canonical, but of a form that the fast scanner does not vouch for.
-		e.Data = nil
-		if err := members(b, visit); err != nil {
-			return refuse(BadEnvelope, "%v", err)
-		}
-	}
-	if spec != SpecVersion {
-		note("specversion is %q, want %q", clip(spec), SpecVersion)
-	}
-	if contentType != "" && contentType != "application/json" {
-		note("datacontenttype is %q, want application/json", clip(contentType))
+	if v.contentType != "" && v.contentType != "application/json" {
+		v.note("datacontenttype is %q, want application/json", clip(v.contentType))
 	}
 	if n := len(e.ID); n < 1 || n > 128 || !isPrintable(string(e.ID)) {
-		note("id must be 1 to 128 printable ASCII characters without spaces")
+		v.note("id must be 1 to 128 printable ASCII characters without spaces")
 	}
 	if !e.Type.valid() {
-		note("type %q is not cloud.vaultmesh.<domain>.<what-happened>.v<n>", clip(string(e.Type)))
+		v.note("type %q is not cloud.vaultmesh.<domain>.<what-happened>.v<n>", clip(string(e.Type)))
 	}
 	if p := e.Source.Producer(); !strings.HasPrefix(string(e.Source), "/") || len(e.Source) > 256 || len(p) < 1 || len(p) > 64 || !isPrintable(string(e.Source)) {
-		note("source must be /<producer> or /<producer>/..., up to 256 printable characters, the producer up to 64")
+		v.note("source must be /<producer> or /<producer>/..., up to 256 printable characters, the producer up to 64")
 	}
 	if n := len(e.Subject); n < 1 || n > 128 {
-		note("subject, the entity that this is about, must be 1 to 128 bytes")
+		v.note("subject, the entity that this is about, must be 1 to 128 bytes")
 	}
 	if e.Private != "" && !isCommitment(e.Private) {
-		note("vmprivate must be sha256: and 64 lower-case hex digits")
+		v.note("vmprivate must be sha256: and 64 lower-case hex digits")
 	}
 	if n := len(e.TraceParent); n > 64 || !isPrintable(e.TraceParent) {
-		note("traceparent must be at most 64 printable characters (W3C Trace Context)")
+		v.note("traceparent must be at most 64 printable characters (W3C Trace Context)")
 	}
 	if len(e.TraceState) > 512 {
-		note("tracestate must be at most 512 bytes (W3C Trace Context)")
+		v.note("tracestate must be at most 512 bytes (W3C Trace Context)")
 	}
 	if n := len(e.Cause); n > 128 || !isPrintable(string(e.Cause)) {
-		note("vmcause must be an event id")
+		v.note("vmcause must be an event id")
 	}
-	return first
+	return v.err
 }
 
 // members visits the members of any canonical object; the slow twin of

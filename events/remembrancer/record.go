@@ -29,9 +29,9 @@ const (
 
 // Evidence is the file that a deployment was made of.
 type Evidence struct {
-	SHA256 string `json:"sha256"`
 	Name   string `json:"name,omitempty"` // base name of the file
-	Size   int64  `json:"size,omitzero"`  // bytes
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size,omitzero"` // bytes
 }
 
 func (e *Evidence) check(c *events.Checker) {
@@ -41,13 +41,14 @@ func (e *Evidence) check(c *events.Checker) {
 }
 
 // DeployRecorded says that a version of a component was deployed. Without
-// evidence it counts against provenance.
+// evidence it counts against provenance. Its fields stand in the order of RFC
+// 8785, so that encoding the most frequent payload needs no sorting.
 type DeployRecorded struct {
 	Component   string    `json:"component"`
-	Version     string    `json:"version"`
 	Environment string    `json:"environment,omitempty"`
 	Evidence    *Evidence `json:"evidence,omitempty"`
 	Notes       string    `json:"notes,omitempty"`
+	Version     string    `json:"version"`
 }
 
 // DeployRecordedType is the type of [DeployRecorded].

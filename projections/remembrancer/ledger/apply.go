@@ -50,7 +50,7 @@ func (l *Ledger) Apply(ctx context.Context, b *Batch) (Head, error) {
 	a := applier{l: l, batch: batch, edge: l.edge.clone(), head: head, s: &l.scratch}
 	if err := a.run(ctx, b); err != nil {
 		// What the batch remembered was not committed.
-		l.recent = newRecent(anyID)
+		l.recent = newRecent(head.Largest)
 		return head, fmt.Errorf("fold messages %d to %d: %w", b.msgs[0].Sequence, b.msgs[len(b.msgs)-1].Sequence, err)
 	}
 	sync := pebble.Sync
@@ -192,7 +192,7 @@ func (a *applier) item(ctx context.Context, it *item, m *Message) error {
 	return nil
 }
 
-// neverSure is an id below every floor: the key is looked up in the store.
+// neverSure is no UUIDv7: the key is looked up in the store.
 const neverSure events.ID = ""
 
 // known returns where the entry of a key stands.
@@ -234,6 +234,9 @@ func (a *applier) accept(it *item) {
 	}
 	if it.evidenced {
 		a.head.Evidenced++
+	}
+	if id := it.event.ID; grows(id) {
+		a.head.Largest = max(a.head.Largest, id)
 	}
 	a.append(it)
 }

@@ -44,6 +44,7 @@ type Head struct {
 	Evidenced   uint64          `json:"evidenced"`   // of these, with the digest of their evidence
 	Quarantined uint64          `json:"quarantined"` // quarantine leaves
 	Repeats     uint64          `json:"repeats"`     // exact repeats skipped
+	Largest     events.ID       `json:"largest_uuidv7,omitzero"`
 }
 
 // Blobs keeps the raw bytes of quarantined messages.
@@ -144,14 +145,7 @@ func (l *Ledger) load() error {
 	if l.edge, err = loadEdge(r, l.head.Size); err != nil {
 		return err
 	}
-	l.recent = newRecent(anyID)
-	if l.head.Size == 0 {
-		l.recent.floor = neverSure
-	} else if id, err := r.largestID(); err != nil {
-		return err
-	} else if id != "" {
-		l.recent.floor = id
-	}
+	l.recent = newRecent(l.head.Largest)
 	if got := l.edge.root(); got != l.head.Root {
 		return fmt.Errorf("%w: %d leaves have root %s, the state says %s", ErrCorrupt, l.head.Size, got, l.head.Root)
 	}

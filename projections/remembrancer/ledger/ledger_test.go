@@ -379,8 +379,10 @@ func TestCrash(t *testing.T) {
 // turned over, with ids that grow, fall, and jump.
 func TestDuplicatesFarApart(t *testing.T) {
 	for name, id := range map[string]func(n int) string{
-		"growing": func(n int) string { return fmt.Sprintf("a%08d", n) },
-		"falling": func(n int) string { return fmt.Sprintf("a%08d", 99999999-n) },
+		"growing": func(n int) string { return fmt.Sprintf("%08d-0000-7000-8000-000000000000", n) },
+		"falling": func(n int) string { return fmt.Sprintf("%08d-0000-7000-8000-000000000000", 99999999-n) },
+		"jumping": func(n int) string { return fmt.Sprintf("%08d-0000-7000-8000-000000000000", n^0x5555) },
+		"other":   func(n int) string { return fmt.Sprintf("a%08d", n) },
 		"random": func(n int) string {
 			return fmt.Sprintf("%x", tlog.RecordHash([]byte{byte(n), byte(n >> 8), byte(n >> 16)}))
 		},

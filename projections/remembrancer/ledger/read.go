@@ -1,15 +1,12 @@
 package ledger
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 	"golang.org/x/mod/sumdb/tlog"
-
-	"vaultmesh.cloud/vaultmesh/events"
 )
 
 // A reader reads tiles from a store.
@@ -51,20 +48,6 @@ func (r *reader) segments(prefix []byte, enough int) ([]byte, error) {
 		out = append(out, v...)
 	}
 	return out, errors.Join(it.Error(), it.Close())
-}
-
-// largestID returns the largest id in the duplicate index, "" if it is empty.
-func (r *reader) largestID() (id events.ID, err error) {
-	it, err := r.db.NewIter(&pebble.IterOptions{LowerBound: []byte{'i'}, UpperBound: []byte{'j'}})
-	if err != nil {
-		return "", fmt.Errorf("read the duplicate index: %w", err)
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	if it.Last() {
-		name, _, _ := bytes.Cut(it.Key()[1:], []byte{0})
-		id = events.ID(name)
-	}
-	return id, it.Error()
 }
 
 // subtree returns the root of the n-th perfect subtree of 2^height leaves.

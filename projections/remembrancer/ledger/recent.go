@@ -5,18 +5,16 @@ import "vaultmesh.cloud/vaultmesh/events"
 // generation is how many keys one generation of recent holds; two are kept.
 const generation = 32 << 10
 
-// anyID is beyond every id: with it as floor, only the store knows.
-const anyID events.ID = "\x7f"
-
 // recent answers most questions to the duplicate index from memory. It holds the
-// newest keys, and for all that it has forgotten the largest id among them: an id
-// beyond that floor which is not held was never accepted. Ids that grow with time,
-// as UUIDv7 do, stay beyond the floor; others only cost a read of the store.
+// newest keys, and for all ids of the form UUIDv7 that it has forgotten the
+// largest (the floor): such an id beyond the floor that is not held was never
+// accepted. UUIDv7 ids grow with time, so new ones lie beyond the floor. Other
+// ids only cost a read of the store.
 type recent struct {
 	young, old map[string]place
-	top        events.ID // largest id in young
-	oldTop     events.ID // largest id in old
-	floor      events.ID // largest id forgotten, or in the store at the start
+	top        events.ID // largest UUIDv7 in young
+	oldTop     events.ID // largest UUIDv7 in old
+	floor      events.ID // largest UUIDv7 forgotten, or in the store at the start
 }
 
 // A place is where an accepted entry stands.
@@ -29,6 +27,10 @@ func newRecent(floor events.ID) *recent {
 	return &recent{young: map[string]place{}, old: map[string]place{}, floor: floor}
 }
 
+// grows reports whether an id has the form of a UUIDv7 (RFC 9562 section 5.7).
+// One that only looks so is harmless: order is all that counts.
+func grows(id events.ID) bool { return len(id) == 36 && id[14] == '7' }
+
 // find returns the place of a key. sure is false when only the store knows.
 func (r *recent) find(key []byte, id events.ID) (p place, found, sure bool) {
 	if p, ok := r.young[string(key)]; ok {
@@ -37,7 +39,7 @@ func (r *recent) find(key []byte, id events.ID) (p place, found, sure bool) {
 	if p, ok := r.old[string(key)]; ok {
 		return p, true, true
 	}
-	return place{}, false, id > r.floor
+	return place{}, false, grows(id) && id > r.floor
 }
 
 func (r *recent) add(key []byte, id events.ID, p place) {
@@ -49,5 +51,7 @@ func (r *recent) add(key []byte, id events.ID, p place) {
 		r.young, r.top = spare, ""
 	}
 	r.young[string(key)] = p
-	r.top = max(r.top, id)
+	if grows(id) {
+		r.top = max(r.top, id)
+	}
 }
