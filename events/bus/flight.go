@@ -374,21 +374,21 @@ func (p *Publisher) replay() {
 	defer stop()
 	tick := time.NewTicker(p.o.ReplayAfter)
 	defer tick.Stop()
-	age := time.Duration(0) // at first all
+	until := p.start // at first what an earlier run left
 	for {
-		p.replayOnce(p.ctx, age)
+		p.replayOnce(p.ctx, until)
 		select {
 		case <-restored:
-			age = 0
+			until = p.o.Clock()
 		case <-tick.C:
-			age = p.o.ReplayAfter
+			until = p.o.Clock().Add(-p.o.ReplayAfter)
 		case <-p.ctx.Done():
 			return
 		}
 	}
 }
 
-func (p *Publisher) replayOnce(ctx context.Context, age time.Duration) {
+func (p *Publisher) replayOnce(ctx context.Context, until time.Time) {
 	var batch []*pending
 	size := 0
 	flush := func() bool {
@@ -396,7 +396,7 @@ func (p *Publisher) replayOnce(ctx context.Context, age time.Duration) {
 		batch, size = nil, 0
 		return len(ready) == 0 || p.replayBatch(ctx, ready)
 	}
-	for e, err := range p.o.Outbox.Waiting(p.o.Clock().Add(-age)) {
+	for e, err := range p.o.Outbox.Waiting(until) {
 		if err != nil {
 			p.o.Logger.Error("read the outbox", "err", err)
 			return

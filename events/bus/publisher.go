@@ -63,6 +63,7 @@ type Publisher struct {
 	slots    chan struct{} // one for each flight
 	queue    chan *pending
 	receipts *receipts
+	start    time.Time // nothing in the outbox from before is on its way
 
 	inbox string // answers come on inbox.<flight>.<message>
 	sub   *nats.Subscription
@@ -114,6 +115,7 @@ func NewPublisher(c *Conn, o PublisherOptions) (*Publisher, error) {
 		c: c, o: o, bytes: semaphore.NewWeighted(o.QueueBytes), slots: make(chan struct{}, o.InFlight),
 		queue: make(chan *pending, 2*MaxBatch), flights: map[uint64]*flight{}, inbox: c.nc.NewInbox(),
 	}
+	p.start = o.Clock().Add(-1) // the clock may be coarse
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	if p.sub, err = c.nc.Subscribe(p.inbox+".*.*", p.onAnswer); err != nil {

@@ -115,7 +115,8 @@ func (r *receipts) take(note []byte) {
 		r.log.Warn("dropped a receipt that does not verify", "err", err)
 		return
 	}
-	var mine []events.ID
+	var mine []Receipt
+	var ids []events.ID
 	r.mu.Lock()
 	for _, receipt := range list {
 		_, sent := r.sent.m[receipt.EventID]
@@ -124,19 +125,23 @@ func (r *receipts) take(note []byte) {
 			continue
 		}
 		r.counts.Verified++
+		mine, ids = append(mine, receipt), append(ids, receipt.EventID)
+	}
+	r.mu.Unlock()
+	if r.outbox != nil && len(ids) > 0 {
+		if err := r.outbox.Ack(ids...); err != nil {
+			r.log.Error("take receipted events out of the outbox", "err", err)
+		}
+	}
+	// Now, so that an event whose receipt was seen is not in the outbox.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, receipt := range mine {
 		r.got.put(receipt.EventID, receipt)
-		mine = append(mine, receipt.EventID)
 		for _, ch := range r.waits[receipt.EventID] {
 			ch <- receipt // has room for one
 		}
 		delete(r.waits, receipt.EventID)
-	}
-	r.mu.Unlock()
-	if r.outbox == nil || len(mine) == 0 {
-		return
-	}
-	if err := r.outbox.Ack(mine...); err != nil {
-		r.log.Error("take receipted events out of the outbox", "err", err)
 	}
 }
 
