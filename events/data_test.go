@@ -67,7 +67,7 @@ func TestRefuseNothingFindsAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := RefuseNothing(b); (err != nil) != nothing(map[string]any(v)) {
+		if err := RefuseNothing(b); (err != nil) != nothing(v) {
 			t.Fatalf("%s: %v", b, err)
 		}
 	})

@@ -73,9 +73,9 @@ func (p *program) rebuild(cmd *cobra.Command) (err error) {
 	var head ledger.Head
 	layer := node.RebuildLayer(func(done, total uint64) {
 		if bar == nil {
-			bar = p.term.Steps("fold", int64(total)) //nolint:gosec // a count of messages
+			bar = p.term.Steps("fold", int64(total))
 		}
-		bar.Set(int64(done), int64(total)) //nolint:gosec // a count of messages
+		bar.Set(int64(done), int64(total))
 	}, func(h ledger.Head) { head = h })
 	running, err := daemon.Start(cmd.Context(), daemon.Options{Config: c, Layers: []daemon.Layer{layer}, Logger: slog.New(slog.DiscardHandler)})
 	bar.Done()

@@ -132,7 +132,7 @@ func (p *program) announce(node *daemon.Running) error {
 		if err != nil {
 			return err
 		}
-		line = append(b, '\n')
+		line = fmt.Appendf(nil, "%s\n", b)
 	case term.YAMLFormat:
 		return p.term.Print(facts, nil)
 	default:

@@ -278,7 +278,7 @@ func (p *Publisher) PublishAll(ctx context.Context, list iter.Seq[*events.Event]
 	flush()
 	if err := g.Wait(); err != nil {
 		first = fmt.Errorf("publish many events: %w", err)
-	} else if first == nil && ctx.Err() != nil && context.Cause(ctx) != context.Canceled {
+	} else if first == nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled) {
 		first = fmt.Errorf("publish many events: %w", context.Cause(ctx))
 	}
 	total := 0

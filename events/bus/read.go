@@ -94,7 +94,7 @@ func parseHeader(b []byte) (map[string][]string, error) {
 	for {
 		line, err := r.ReadLine()
 		if err != nil || line == "" {
-			return header, nil
+			return header, nil //nolint:nilerr // the end of the header
 		}
 		name, value, _ := strings.Cut(line, ":")
 		header[name] = append(header[name], strings.TrimSpace(value))

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -164,7 +165,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	if strings.ToLower(host) != d.host || port != d.port {
+	if !strings.EqualFold(host, d.host) || port != d.port {
 		return nil, fmt.Errorf("%w: %s", ErrRefused, address)
 	}
 	ips, err := d.resolve(ctx, host)
@@ -187,7 +188,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 }
 
 func portNumber(s string) uint16 {
-	n, err := net.LookupPort("tcp", s)
+	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
 		return 0 // a dial to port 0 fails
 	}

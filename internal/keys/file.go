@@ -66,7 +66,7 @@ func write(path string, secret []byte, place func(tmp string) error) (err error)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) //nolint:errcheck // gone already when all went well
 	// 1. Bytes and mode reach the disk.
 	_, err = f.Write(secret)
 	err = errors.Join(err, f.Sync(), f.Close())

@@ -291,14 +291,13 @@ func (r *Running) AwaitReady(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ok, checks := r.core.ready(ctx)
-		if ok {
+		if ok, _ := r.core.ready(ctx); ok {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			_, checks = r.core.ready(context.WithoutCancel(ctx))
+			_, checks := r.core.ready(context.WithoutCancel(ctx))
 			var errs []error
 			for name, says := range checks {
 				if says != "ok" {

@@ -85,7 +85,7 @@ func adopt(dir string) error {
 	if err != nil || len(entries) > 0 || info.Mode().Perm()&0o077 == 0 {
 		return err
 	}
-	return os.Chmod(dir, 0o700)
+	return os.Chmod(dir, 0o700) //nolint:gosec // a directory needs its x bits
 }
 
 // CheckDir returns what is wrong with the permissions of a data directory and of the
@@ -115,7 +115,7 @@ func CheckDir(dir string) []Finding {
 			}
 			info, err := e.Info()
 			if err != nil || !info.Mode().IsRegular() || public(path) {
-				return nil // a file that is just being renamed, or holds no secret
+				return nil //nolint:nilerr // a file that is just being renamed, or holds no secret
 			}
 			if mode := info.Mode().Perm(); mode&0o077 != 0 {
 				out = append(out, Finding{fmt.Sprintf("%s has mode %04o: others can read a secret", path, mode), "chmod 600 " + path + ", and think about replacing it"})

@@ -99,7 +99,7 @@ func (c *core) withRecovery(next http.Handler) http.Handler {
 		defer func() {
 			cl.release()
 			if v := recover(); v != nil {
-				if v == http.ErrAbortHandler {
+				if v == http.ErrAbortHandler { //nolint:errorlint // the value that net/http panics with, as it is
 					panic(v)
 				}
 				c.log.Error("panic in a handler", "request", cl.id, "route", cl.pattern, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))

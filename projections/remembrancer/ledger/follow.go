@@ -40,7 +40,8 @@ func (l *Ledger) Fold(ctx context.Context, epoch uint32, created time.Time, s St
 				break
 			}
 		}
-		for range prepared { //nolint:revive // what was prepared after a failure is dropped; it is still in the stream
+		// What was prepared after a failure is dropped; it is still in the stream.
+		for range prepared {
 		}
 	}()
 	err := s.Follow(ctx, l.Head().Position.Sequence+1, func(ctx context.Context, msgs []Message) error {

@@ -135,7 +135,7 @@ func compareDirs(dir, next string, opts Options) (err error) {
 		if opts.Logger != nil {
 			opts.Logger.Warn("the old ledger cannot be read, nothing to compare with", "error", err)
 		}
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	defer func() { err = errors.Join(err, was.Close()) }()
 	now, err := Open(next, opts)
@@ -153,7 +153,7 @@ func compareDirs(dir, next string, opts Options) (err error) {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the data directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

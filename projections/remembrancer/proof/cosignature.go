@@ -3,6 +3,7 @@ package proof
 import (
 	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -84,7 +85,8 @@ func VerifyCosignatures(noteBytes []byte, witnesses []string) ([]Cosignature, er
 	}
 	n, err := note.Open(noteBytes, note.VerifierList(verifiers...))
 	if err != nil {
-		if unverified, ok := err.(*note.UnverifiedNoteError); ok {
+		var unverified *note.UnverifiedNoteError
+		if errors.As(err, &unverified) {
 			n = unverified.Note
 		} else {
 			return nil, fmt.Errorf("cosigned checkpoint: %w", noteError("a witness", err))

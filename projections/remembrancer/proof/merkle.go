@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/transparency-dev/merkle/proof"
@@ -59,7 +60,8 @@ func VerifyConsistency(oldSize, newSize uint64, path []Hash, oldRoot, newRoot Ha
 
 // reason replaces the verifier's dump of byte slices by one line.
 func reason(err error) string {
-	if _, ok := err.(proof.RootMismatchError); ok {
+	var mismatch proof.RootMismatchError
+	if errors.As(err, &mismatch) {
 		return "the hashes give another root"
 	}
 	return err.Error()

@@ -86,7 +86,7 @@ func splitVKey(vkey string) (name string, alg byte, key ed25519.PublicKey, err e
 
 func keyHash(name string, alg byte, key []byte) uint32 {
 	h := sha256.New()
-	io.WriteString(h, name+"\n")
+	h.Write([]byte(name + "\n"))
 	h.Write([]byte{alg})
 	h.Write(key)
 	return binary.BigEndian.Uint32(h.Sum(nil))

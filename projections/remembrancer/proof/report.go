@@ -33,6 +33,7 @@ func ParseLinkName(s string) (LinkName, error) {
 // A Status says how one link stands.
 type Status string
 
+// How a link can stand.
 const (
 	StatusOK      Status = "ok"      // checked and true
 	StatusMissing Status = "missing" // nothing to check, or nothing to check it with

@@ -23,6 +23,7 @@ import (
 	"vaultmesh.cloud/vaultmesh/events/bus"
 	"vaultmesh.cloud/vaultmesh/events/bus/embedded"
 	"vaultmesh.cloud/vaultmesh/events/remembrancer"
+	"vaultmesh.cloud/vaultmesh/internal/dial"
 	"vaultmesh.cloud/vaultmesh/projections/remembrancer/ledger/bare"
 	"vaultmesh.cloud/vaultmesh/projections/remembrancer/proof"
 )
@@ -107,6 +108,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 type measure struct {
 	o        *Options
 	base     string
+	http     *http.Client
 	conn     *bus.Conn
 	vkey     string
 	registry *events.Registry
@@ -115,7 +117,11 @@ type measure struct {
 
 func newMeasure(ctx context.Context, node *daemon.Running, dir string, o *Options) (*measure, error) {
 	base, natsURL, _ := node.Addresses()
-	m := &measure{o: o, base: base, producer: "producer"}
+	hc, err := dial.NewClient(dial.Options{URL: base, Operator: true})
+	if err != nil {
+		return nil, err
+	}
+	m := &measure{o: o, base: base, http: hc, producer: "producer"}
 	vkey, err := m.get(ctx, "/v1/keys/log.vkey")
 	if err != nil {
 		return nil, err
@@ -138,7 +144,7 @@ func (m *measure) get(ctx context.Context, path string) (b []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := m.http.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func found(mend, format string, args ...any) (string, []daemon.Finding) {
 func checkIdentity(_ context.Context, x daemon.Examined) (string, []daemon.Finding) {
 	dir := filepath.Join(x.Config.Data, "keys")
 	read := func(name string) (*openpgp.PublicKey, error) {
-		b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the data directory
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +155,7 @@ func fetch(ctx context.Context, c *daemon.Client, path string) (b []byte, err er
 // authority it reads the certificate.
 func checkTSA(ctx context.Context, x daemon.Examined, clock func() time.Time) (string, []daemon.Finding) {
 	if len(x.Config.TSA) == 0 {
-		b, err := os.ReadFile(filepath.Join(x.Config.Data, "keys", tsaRoot)) //nolint:gosec // the data directory
+		b, err := os.ReadFile(filepath.Join(x.Config.Data, "keys", tsaRoot))
 		if errors.Is(err, fs.ErrNotExist) {
 			return "a development authority will be made; name a real one with --tsa", nil
 		}
@@ -198,7 +198,7 @@ func probe(ctx context.Context, url string, roots *x509.CertPool, clock func() t
 	}
 	t, err := rfc3161.ParseResponse(s.Token)
 	if err != nil || t.Certificate == nil {
-		return "stamped by " + url, nil //nolint:nilerr // the token was verified; its certificate is not embedded
+		return "stamped by " + url, nil
 	}
 	return expiry(clock, url, t.Certificate, "ask the authority for its next certificate's root, and add it with --tsa-ca")
 }

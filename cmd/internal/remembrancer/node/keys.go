@@ -53,7 +53,7 @@ type keyring struct {
 func openPublic(dir, origin string) (*keyring, error) {
 	var k keyring
 	path := filepath.Join(dir, logPublic)
-	b, err := os.ReadFile(path) //nolint:gosec // the data directory
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("a node without the role %s needs to know whose log it folds: copy %s of the node that seals to %s", roleSeal, logPublic, path)
 	}
@@ -68,7 +68,7 @@ func openPublic(dir, origin string) (*keyring, error) {
 		return nil, fmt.Errorf("%s is the key of the log %s, not of %s: leave --name out, or copy the right key", path, k.Origin, origin)
 	}
 	for name, into := range map[string]*[]byte{operatorPublic: &k.operatorASC, nodePublic: &k.nodeASC} {
-		b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the data directory
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("read a public key: %w", err)
 		}

@@ -272,7 +272,7 @@ func (s sealable) Head() ledger.Head {
 
 func (p *part) timestamp(ctx context.Context) error {
 	// The seed only spreads retries.
-	jitter := rand.New(rand.NewPCG(uint64(p.n.Clock().UnixNano()), uint64(os.Getpid()))) //nolint:gosec // no secret
+	jitter := rand.New(rand.NewPCG(uint64(p.n.Clock().UnixNano()), uint64(os.Getpid())))
 	return timestamp.New(timestamp.Options{
 		Authority: p.tsa.stamp, Checkpoints: p.heads, Seals: seals{p.n.Conn, p.keys.Origin},
 		Blobs: p.blobs, Log: housekeeper{p}, Logger: p.n.Logger, Rand: jitter,

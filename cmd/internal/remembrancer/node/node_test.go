@@ -212,7 +212,7 @@ func TestPublicKeysOnly(t *testing.T) {
 	if err != nil || again.VKey != k.VKey || again.Operator.Fingerprint() != k.Operator.Fingerprint() {
 		t.Errorf("read again: %v", err)
 	}
-	if err := os.Chmod(filepath.Join(dir, logSecret), 0o644); err != nil { //nolint:gosec // what the test is about
+	if err := os.Chmod(filepath.Join(dir, logSecret), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openKeys(dir, "", "host", time.Now(), rand.Reader); err == nil || !strings.Contains(err.Error(), "chmod") {

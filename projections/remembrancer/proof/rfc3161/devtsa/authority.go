@@ -18,10 +18,10 @@ import (
 	"time"
 )
 
-// ErrName: an authority's name does not contain the word "development".
+// ErrName means that an authority's name does not contain the word "development".
 var ErrName = errors.New(`a development authority must say "development" in its name`)
 
-// ErrState: the PEM is not what [Authority.Marshal] wrote.
+// ErrState means that the PEM is not what [Authority.Marshal] wrote.
 var ErrState = errors.New("not the state of a development authority")
 
 // Policy is the only policy of an [Authority].

@@ -40,7 +40,7 @@ func (a *Authority) Respond(requestDER []byte, at time.Time) ([]byte, error) {
 	req, err := rfc3161.ParseRequest(requestDER)
 	switch {
 	case err != nil:
-		return reject(rfc3161.BadDataFormat, "the request is not a DER TimeStampReq"), nil
+		return reject(rfc3161.BadDataFormat, "the request is not a DER TimeStampReq"), nil //nolint:nilerr // the answer says it
 	case req.Hash == 0:
 		return reject(rfc3161.BadAlgorithm, "message imprint must be SHA-256, SHA-384 or SHA-512"), nil
 	case len(req.Policy) > 0 && !req.Policy.Equal(Policy):
