@@ -28,7 +28,7 @@ type node struct {
 	admin *bus.Conn
 }
 
-func startNode(t *testing.T) node {
+func startNode(t testing.TB) node {
 	t.Helper()
 	a, err := embedded.OpenAuthority(t.TempDir(), embedded.AuthorityOptions{})
 	if err != nil {
@@ -47,7 +47,7 @@ func startNode(t *testing.T) node {
 	return n
 }
 
-func (n node) dial(t *testing.T, g embedded.Grant) *bus.Conn {
+func (n node) dial(t testing.TB, g embedded.Grant) *bus.Conn {
 	t.Helper()
 	creds, err := n.Issue(g)
 	if err != nil {
@@ -61,7 +61,7 @@ func (n node) dial(t *testing.T, g embedded.Grant) *bus.Conn {
 	return c
 }
 
-func publisher(t *testing.T, c *bus.Conn, p events.Producer) *bus.Publisher {
+func publisher(t testing.TB, c *bus.Conn, p events.Producer) *bus.Publisher {
 	t.Helper()
 	pub, err := bus.NewPublisher(c, bus.PublisherOptions{Producer: p})
 	if err != nil {
