@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"vaultmesh.cloud/vaultmesh/internal/keys"
 )
 
 // FileState keeps the signer's state in a file of its own.
@@ -29,38 +30,11 @@ func (f FileState) Load() (Signed, error) {
 	return s, nil
 }
 
-// Store implements State: a new file, synced, renamed over the old one, and the
-// directory synced.
-func (f FileState) Store(s Signed) (err error) {
+// Store implements State.
+func (f FileState) Store(s Signed) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(f.Path)
-	tmp, err := os.CreateTemp(dir, ".signed-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err := tmp.Write(b); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err := tmp.Sync(); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), f.Path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return keys.ReplaceSecret(f.Path, b)
 }

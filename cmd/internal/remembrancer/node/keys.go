@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"vaultmesh.cloud/vaultmesh/cmd/internal/daemon"
 	"vaultmesh.cloud/vaultmesh/events/canon"
 	"vaultmesh.cloud/vaultmesh/events/remembrancer"
 	"vaultmesh.cloud/vaultmesh/internal/keys"
@@ -255,14 +256,7 @@ func writePublic(path string, b []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, b) {
 		return nil
 	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, b, 0o644); err != nil { //nolint:gosec // a public key
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+	return daemon.WriteFile(path, b, 0o644)
 }
 
 // hostName is the host's name, as far as an origin can hold it.
