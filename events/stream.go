@@ -71,7 +71,7 @@ func Streams(epoch uint32) []Stream {
 			Doc: "Signed checkpoints, compare-and-set by the expected last sequence of the subject head.<log>."},
 		{Name: SealsStream, Subjects: []string{"seal.*"}, Log: true, MaxMsg: 256 << 10,
 			Doc: "RFC 3161 tokens and witness cosignatures, keyed by checkpoint size."},
-		{Name: ReceiptsStream, Subjects: []string{"receipt.*"}, Memory: true, MaxAge: time.Hour, MaxMsg: MaxReceipt, MaxBytes: 64 << 20,
+		{Name: ReceiptsStream, Subjects: []string{"receipt.*"}, Memory: true, MaxAge: time.Hour, MaxMsg: MaxReceipt, MaxBytes: 16 << 20,
 			Doc: "Receipts signed by the log key, per checkpoint and producer; later at /v1/receipts/{event-id}."},
 		{Name: TelemetryStream, Subjects: []string{"tm.>"}, MaxAge: 7 * day, MaxBytes: 1 << 30,
 			Doc: "Offers, prices and heartbeats: too many to keep for ever."},
