@@ -172,6 +172,13 @@ func (p *part) run(ctx context.Context) error {
 	n.Go("seals", func(ctx context.Context) error { return p.followHeads(ctx, events.SealsStream) })
 	if n.HasRole(roleSeal) {
 		n.Go("seal", p.seal)
+		// Who reads the log right after the ready line finds a checkpoint.
+		n.Ready("checkpoint", func(context.Context) error {
+			if _, ok := p.heads.Latest(); !ok {
+				return errors.New("none is published yet")
+			}
+			return nil
+		})
 		if err := p.bindKeys(ctx); err != nil {
 			return err
 		}
