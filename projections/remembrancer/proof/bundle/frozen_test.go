@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write testdata/app.tar.proof.tgz anew")
+var update = flag.Bool("freeze", false, "write testdata/app.tar.proof.tgz anew")
 
 // A bundle that an earlier release wrote must verify for ever. Never update the
 // file because this test fails; it is for a first version only.
