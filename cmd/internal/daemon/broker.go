@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
 	"syscall"
@@ -27,7 +28,7 @@ func (s *starter) broker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	free, err := diskFree(dir)
+	free, err := s.DiskFree(dir)
 	if err != nil {
 		return err
 	}
@@ -42,8 +43,9 @@ func (s *starter) broker(ctx context.Context) error {
 	s.server, err = embedded.Start(ctx, embedded.Options{
 		Dir: dir, Addr: addr, TLS: s.tls, Authority: s.authority, Logger: s.Logger.With("part", "broker"), NoSync: s.NoSync,
 		// What bounds the disk is each stream's own limit, see streamShare. The
-		// server's counts what streams are allowed, not what they hold.
-		MaxStore: used + free + fixedStreams(),
+		// server's counts what streams are allowed, not what they hold: with less
+		// disk free than at the last start it would refuse to load them.
+		MaxStore: math.MaxInt64 / 2,
 	})
 	if err != nil {
 		return err
@@ -124,7 +126,7 @@ func (s *starter) connect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		free, err := diskFree(dir)
+		free, err := s.DiskFree(dir)
 		if err != nil {
 			return err
 		}

@@ -38,6 +38,9 @@ type Options struct {
 	// NoSync leaves the broker's writes to the operating system. Only for tests
 	// that do not look at durability.
 	NoSync bool
+	// DiskFree returns the bytes that may still be written below dir; nil asks the
+	// system.
+	DiskFree func(dir string) (int64, error)
 }
 
 // grace is how long requests in flight, and then each layer, may take to stop.
@@ -69,6 +72,9 @@ func Start(ctx context.Context, o Options) (*Running, error) {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
+	}
+	if o.DiskFree == nil {
+		o.DiskFree = diskFree
 	}
 	s := &starter{Options: o, r: &Running{failed: make(chan error, 8)}}
 	if err := s.start(ctx); err != nil {
