@@ -1,0 +1,3 @@
+// Package remembrancer tests the second layer with the real binaries, from the
+// outside.
+package remembrancer
