@@ -33,7 +33,12 @@ type node struct {
 
 func start(t *testing.T, data, httpAddr, natsAddr string) *node {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(harness.Binaries(t), "vaultmesh"), "up", "--data", data, "--http", httpAddr, "--nats", natsAddr, "-o", "json")
+	return run(t, "up", "--data", data, "--http", httpAddr, "--nats", natsAddr)
+}
+
+func run(t *testing.T, args ...string) *node {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(harness.Binaries(t), "vaultmesh"), append(args, "-o", "json")...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -79,6 +84,9 @@ func (v verifier) VerifyReceipts(note []byte) ([]bus.Receipt, error) {
 // stands in the log exactly once.
 func TestFaultKill(t *testing.T) {
 	kills := 3
+	if testing.Short() {
+		kills = 1
+	}
 	if os.Getenv("VAULTMESH_FAULTS") == "full" {
 		kills = 50
 	}
@@ -193,7 +201,7 @@ func TestFaultKill(t *testing.T) {
 
 func get(t *testing.T, url string) []byte {
 	t.Helper()
-	resp, err := http.Get(url) //nolint:gosec,noctx // the test's own node
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,8 +168,12 @@ func (p *part) run(ctx context.Context) error {
 	n := p.n
 	n.Go("fold", p.fold)
 	n.Go("tail", p.watchTail)
-	n.Go("heads", func(ctx context.Context) error { return p.followHeads(ctx, events.HeadsStream) })
-	n.Go("seals", func(ctx context.Context) error { return p.followHeads(ctx, events.SealsStream) })
+	n.Go("heads", func(ctx context.Context) error {
+		return p.followHeads(ctx, events.HeadsStream, events.HeadSubject(p.keys.Origin))
+	})
+	n.Go("seals", func(ctx context.Context) error {
+		return p.followHeads(ctx, events.SealsStream, events.SealSubject(p.keys.Origin))
+	})
 	if n.HasRole(roleSeal) {
 		n.Go("seal", p.seal)
 		// Who reads the log right after the ready line finds a checkpoint.

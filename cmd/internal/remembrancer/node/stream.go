@@ -41,13 +41,14 @@ func (s stream) Message(ctx context.Context, sequence uint64) (ledger.Message, e
 	return ledger.Message{Subject: m.Subject, Sequence: m.Sequence, Data: m.Data}, err
 }
 
-// followHeads folds HEADS or SEALS into the store of checkpoints.
-func (p *part) followHeads(ctx context.Context, name string) error {
+// followHeads folds what HEADS or SEALS holds of this log into the store of
+// checkpoints. Other logs may share the streams.
+func (p *part) followHeads(ctx context.Context, name, subject string) error {
 	from, err := p.heads.Position(name)
 	if err != nil {
 		return err
 	}
-	o := bus.FollowOptions{Stream: name, From: from + 1}
+	o := bus.FollowOptions{Stream: name, From: from + 1, Filter: subject}
 	return p.n.Conn.Follow(ctx, o, func(_ context.Context, msgs []bus.Message) error {
 		out := make([]receipts.Message, len(msgs))
 		for i := range msgs {
