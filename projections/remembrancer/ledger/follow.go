@@ -34,11 +34,8 @@ func (l *Ledger) Fold(ctx context.Context, epoch uint32, created time.Time, s St
 	applied := make(chan struct{})
 	go func() {
 		defer close(applied)
-		for b := range prepared {
-			if _, err := l.Apply(ctx, b); err != nil {
-				cancel(err)
-				break
-			}
+		if err := l.applyAll(ctx, prepared); err != nil {
+			cancel(err)
 		}
 		// What was prepared after a failure is dropped; it is still in the stream.
 		for range prepared {
@@ -58,6 +55,38 @@ func (l *Ledger) Fold(ctx context.Context, epoch uint32, created time.Time, s St
 		return cause
 	}
 	return err
+}
+
+// Bounds of one commit. A sync costs about as much as folding a hundred events, so
+// that a busy stream is committed at most every pace; after a pause the first
+// message is committed at once.
+const (
+	pace       = 4 * time.Millisecond
+	maxMessage = 4096
+)
+
+// applyAll applies what comes, joining batches that come within one pace.
+func (l *Ledger) applyAll(ctx context.Context, prepared <-chan *Batch) error {
+	due := time.NewTimer(0) // fires when the next commit may begin
+	defer due.Stop()
+	for b := range prepared {
+		for open := true; open && len(b.msgs) < maxMessage; {
+			var next *Batch
+			select {
+			case <-due.C:
+				open = false
+			case next, open = <-prepared:
+			}
+			if next != nil {
+				b.msgs, b.items = append(b.msgs, next.msgs...), append(b.items, next.items...)
+			}
+		}
+		due.Reset(pace)
+		if _, err := l.Apply(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CheckTail compares the last folded message with what the stream holds in its
