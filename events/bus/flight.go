@@ -232,7 +232,8 @@ func (p *Publisher) gather(first *pending) []*pending {
 // launch sends a group. The caller has taken a slot, which the flight gives back.
 func (p *Publisher) launch(msgs []*pending, atomic bool) {
 	id := p.next.Add(1)
-	f := &flight{msgs: msgs, atomic: atomic, open: len(msgs), closed: make([]bool, len(msgs))}
+	f := &flight{msgs: msgs, atomic: atomic && len(msgs) > 1, open: len(msgs), closed: make([]bool, len(msgs))}
+	f.mu.Lock() // a refusal or the timer may settle before end is there
 	unwatch := p.c.watch(f.has, f.deny)
 	timer := time.AfterFunc(p.o.AckWait, func() {
 		f.fail(fmt.Errorf("%w: no answer in %s", ErrUnavailable, p.o.AckWait))
@@ -248,11 +249,11 @@ func (p *Publisher) launch(msgs []*pending, atomic bool) {
 	p.mu.Lock()
 	p.flights[id] = f
 	p.mu.Unlock()
+	f.mu.Unlock()
 	prefix := p.inbox + "." + strconv.FormatUint(id, 36) + "."
-	if atomic && len(msgs) > 1 {
+	if f.atomic {
 		p.sendBatch(f, prefix)
 	} else {
-		f.atomic = false
 		p.sendSingles(f, prefix)
 	}
 }
