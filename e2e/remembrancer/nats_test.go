@@ -128,9 +128,14 @@ func TestServiceOverNATS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		messages, err := consumer.Messages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer messages.Stop()
 		seen := map[string]bool{}
 		for len(seen) < count {
-			m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+			m, err := messages.Next(jetstream.NextMaxWait(10 * time.Second))
 			if err != nil {
 				t.Fatalf("after %d events: %v", len(seen), err)
 			}
